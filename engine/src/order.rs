@@ -1,0 +1,484 @@
+//! An order: the checkout saga that makes it, its payment, and its life afterwards.
+//!
+//! Laws: 6 (all units or none), 7 (one charge; captured minus refunded is what the order says), 8 (units stay pinned
+//! while a charge may succeed). Reserve, charge, **place** (the point of no return), sell, tell the cart: each step
+//! is an obligation that the state demands until an event says it is done, so a crash resumes by asking the state.
+//! Start at [`Order::decide`] and [`Order::obligations`].
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::answer::{Item, Shortage};
+use crate::identity::{
+    CartId, FulfilmentId, OrderId, PaymentId, Position, Recorded, RefundId, RequestStamp, Sku, Timestamp,
+};
+use crate::money::Money;
+use crate::payment::{ChargeOutcome, ChargeRequest, RefundOutcome, VoidOutcome};
+use crate::pricing::Totals;
+
+/// A postal address; every part optional but `country`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Addressee.
+    pub name: Option<String>,
+    /// First line.
+    pub line1: Option<String>,
+    /// Second line.
+    pub line2: Option<String>,
+    /// Town.
+    pub city: Option<String>,
+    /// County, state or province.
+    pub region: Option<String>,
+    /// Postal code.
+    pub postal_code: Option<String>,
+    /// ISO 3166 country code or the shop's own name of it.
+    pub country: String,
+}
+
+/// A line as the cart handed it over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DraftLine {
+    /// Number within the cart and order.
+    pub line: u32,
+    /// What.
+    pub sku: Sku,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many.
+    pub quantity: i64,
+    /// Price of one.
+    pub unit_price: Money,
+}
+
+/// All that an order starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderDraft {
+    /// The order's id.
+    pub order: OrderId,
+    /// The cart it comes from.
+    pub cart: CartId,
+    /// Its lines.
+    pub lines: Vec<DraftLine>,
+    /// Sums.
+    pub totals: Totals,
+    /// Where the confirmation goes.
+    pub email: String,
+    /// Payment provider's name.
+    pub provider: String,
+    /// Payment method token.
+    pub method: String,
+    /// Where it goes.
+    pub shipping_address: Option<Address>,
+    /// How long units may stay pinned while the payment is open, in milliseconds.
+    pub pin_ms: u64,
+}
+
+/// Where an order stands, as the world sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OrderState {
+    /// Units are being held or the payment is open.
+    PendingPayment,
+    /// Paid and placed.
+    Paid,
+    /// Every unit was handed to the carrier.
+    Fulfilled,
+    /// The return window has passed.
+    Completed,
+    /// Called off; nothing is kept, nothing is owed.
+    Cancelled,
+    /// Part of the money went back.
+    PartiallyRefunded,
+    /// All of the money went back.
+    Refunded,
+}
+
+/// Where an order's payment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PaymentState {
+    /// Not asked for yet.
+    None,
+    /// Nothing to pay.
+    NotRequired,
+    /// Asked for, no answer yet.
+    Pending,
+    /// The shopper must act.
+    RequiresAction,
+    /// The money is ours.
+    Captured,
+    /// Definitely not charged.
+    Declined,
+    /// Cancelled before it succeeded.
+    Voided,
+    /// Part went back.
+    PartiallyRefunded,
+    /// All went back.
+    Refunded,
+}
+
+/// Lines and units of a refund or fulfilment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineUnits {
+    /// Which line of the order.
+    pub line: u32,
+    /// How many units of it, 1 or more.
+    pub quantity: i64,
+}
+
+/// What may be asked of an order, and what became of its obligations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderCommand {
+    /// Begins, from the cart's draft. A repeat joins.
+    Start(Box<OrderDraft>),
+    /// All units are held.
+    UnitsHeld,
+    /// Some SKU refused; the rest must be freed.
+    UnitsRefused {
+        /// Who could not give what.
+        shortages: Vec<Shortage>,
+    },
+    /// What became of [`OrderObligation::Charge`], [`OrderObligation::LookUp`] or [`OrderObligation::Confirm`].
+    ChargeAnswered(ChargeOutcome),
+    /// What became of [`OrderObligation::Void`].
+    VoidAnswered(VoidOutcome),
+    /// What became of [`OrderObligation::Refund`].
+    RefundAnswered {
+        /// Which refund.
+        refund: RefundId,
+        /// What the provider said.
+        outcome: RefundOutcome,
+    },
+    /// Every SKU has sold its part.
+    UnitsSold,
+    /// Every SKU has freed its part.
+    UnitsFreed,
+    /// Every SKU has taken back what this refund restocks.
+    UnitsRestocked {
+        /// Which refund.
+        refund: RefundId,
+    },
+    /// The cart knows how it ended.
+    CartTold,
+    /// A timer rang: the pin's cap, or the end of the return window.
+    Wake,
+    /// The shopper has acted (or asks how it stands).
+    Confirm,
+    /// Calls it off.
+    Cancel {
+        /// Id for the refund this may need, made outside.
+        refund: RefundId,
+    },
+    /// Gives money back.
+    Refund {
+        /// Id for the refund, made outside.
+        refund: RefundId,
+        /// How much; absent: the price of `lines`, or all that is left.
+        amount: Option<Money>,
+        /// Which units; absent with `amount` absent: all that is left.
+        lines: Option<Vec<LineUnits>>,
+        /// Whether those units go back on the shelf.
+        restock: bool,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Hands units to the carrier.
+    Fulfil {
+        /// Id for the fulfilment, made outside.
+        fulfilment: FulfilmentId,
+        /// Which units; absent: all that is left.
+        lines: Option<Vec<LineUnits>>,
+        /// The carrier's tracking number.
+        tracking: Option<String>,
+    },
+    /// Reads it.
+    Read,
+}
+
+/// What happened to an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OrderEvent {
+    /// The checkout began.
+    Started(Box<OrderDraft>),
+    /// Units are held and pinned; the charge is asked for in the same breath (nothing to pay: placed next).
+    UnitsReserved,
+    /// Some SKU refused; the order is off and its parts go back.
+    UnitsRefused {
+        /// Who could not give what.
+        shortages: Vec<Shortage>,
+    },
+    /// The provider's answer is unknown; it will be looked up.
+    PaymentUnanswered,
+    /// The shopper must act.
+    ActionRequired {
+        /// The provider's name for the charge.
+        reference: String,
+        /// What the shopper's client needs.
+        client_secret: String,
+    },
+    /// The shopper says to have acted; the provider is asked to confirm.
+    ConfirmRequested,
+    /// The charge is to be cancelled; units stay until the answer is definite.
+    VoidRequested {
+        /// Whether a caller asked for it (else the pin's cap did).
+        by_request: bool,
+        /// The refund to make if the money came after all.
+        refund: RefundId,
+    },
+    /// Definitely not charged; the order is off and its units go back.
+    PaymentDeclined {
+        /// Why.
+        reason: String,
+        /// Whether a new attempt may fare better.
+        retryable: bool,
+    },
+    /// Definitely cancelled; the order is off and its units go back.
+    PaymentVoided,
+    /// Paid (or nothing to pay): the order stands. The point of no return.
+    Placed {
+        /// The provider's name for the charge, where there was one.
+        reference: Option<String>,
+    },
+    /// Every SKU has sold its part.
+    UnitsSold,
+    /// Every SKU has freed its part.
+    UnitsFreed,
+    /// The cart knows.
+    CartTold,
+    /// The order is called off after it was placed: money and units go back.
+    CancelRequested {
+        /// The refund that carries them.
+        refund: RefundId,
+    },
+    /// Money is to go back.
+    RefundRequested {
+        /// Which refund.
+        refund: RefundId,
+        /// How much; may be zero for free items.
+        amount: Money,
+        /// Which units.
+        lines: Vec<LineUnits>,
+        /// Whether they go back on the shelf.
+        restock: bool,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// Money went back.
+    RefundSucceeded {
+        /// Which refund.
+        refund: RefundId,
+        /// The provider's name for it, where it was asked.
+        reference: Option<String>,
+    },
+    /// Money definitely did not go back.
+    RefundFailed {
+        /// Which refund.
+        refund: RefundId,
+        /// Why.
+        reason: String,
+    },
+    /// Units went back on the shelf.
+    UnitsRestocked {
+        /// By which refund.
+        refund: RefundId,
+    },
+    /// Units were handed to the carrier.
+    Fulfilled {
+        /// Which fulfilment.
+        fulfilment: FulfilmentId,
+        /// Which units.
+        lines: Vec<LineUnits>,
+        /// The carrier's tracking number.
+        tracking: Option<String>,
+    },
+    /// The return window has passed.
+    Completed,
+}
+
+/// Work that an order's state demands and that is not done yet. The shell starts what it has not started; after a
+/// crash it starts all again: every one is safe to repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderObligation {
+    /// Ask these SKUs (lines summed), one after another in SKU order, for all of it.
+    HoldUnits(Vec<Item>),
+    /// Ask the provider for the money. Only after the demand is durable.
+    Charge(ChargeRequest),
+    /// Ask the provider how the charge stands. The shell waits between tries.
+    LookUp(ChargeRequest),
+    /// Ask the provider to finish after the shopper's action.
+    Confirm {
+        /// The charge.
+        charge: ChargeRequest,
+        /// The provider's name for it.
+        reference: String,
+    },
+    /// Ask the provider to cancel the charge.
+    Void {
+        /// The charge.
+        charge: ChargeRequest,
+        /// The provider's name for it, where known.
+        reference: Option<String>,
+    },
+    /// Have every SKU sell its part.
+    SellUnits(Vec<Item>),
+    /// Have every SKU free its part.
+    FreeUnits(Vec<Item>),
+    /// Tell the cart how it ended.
+    TellCart {
+        /// Which cart.
+        cart: CartId,
+        /// Whether the order was placed.
+        placed: bool,
+    },
+    /// Ask the provider to give money back.
+    Refund {
+        /// Which refund; also its idempotency key.
+        refund: RefundId,
+        /// The charge it is from.
+        charge: ChargeRequest,
+        /// The provider's name for the charge.
+        reference: String,
+        /// How much, more than zero.
+        amount: Money,
+    },
+    /// Have each SKU take units back.
+    Restock {
+        /// By which refund.
+        refund: RefundId,
+        /// What (summed per SKU).
+        items: Vec<Item>,
+    },
+}
+
+/// A line of an order, as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
+    /// Number within the order.
+    pub line: u32,
+    /// What.
+    pub sku: Sku,
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many were ordered.
+    pub quantity: i64,
+    /// Price of one.
+    pub unit_price: Money,
+    /// `quantity × unit_price`.
+    pub total: Money,
+    /// Units handed to the carrier.
+    pub fulfilled: i64,
+    /// Units refunded.
+    pub refunded: i64,
+}
+
+/// An order, as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderView {
+    /// Its id.
+    pub id: OrderId,
+    /// Its number, for people: unique, growing.
+    pub number: String,
+    /// The cart it came from.
+    pub cart: CartId,
+    /// Where it stands.
+    pub state: OrderState,
+    /// Its lines.
+    pub lines: Vec<OrderLine>,
+    /// Sums.
+    pub totals: Totals,
+    /// Where the confirmation goes.
+    pub email: String,
+    /// Where it goes.
+    pub shipping_address: Option<Address>,
+    /// Provider's name.
+    pub provider: String,
+    /// Where the payment stands.
+    pub payment_state: PaymentState,
+    /// The payment's id, where there is one.
+    pub payment_id: Option<PaymentId>,
+    /// Money taken.
+    pub captured: Money,
+    /// Money given back.
+    pub refunded: Money,
+    /// When the checkout began.
+    pub created_at: Timestamp,
+    /// Grows by one with each change.
+    pub version: u64,
+    /// Its refunds, oldest first.
+    pub refunds: Vec<RefundView>,
+    /// Its fulfilments, oldest first.
+    pub fulfilments: Vec<FulfilmentView>,
+}
+
+/// Where a refund stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RefundState {
+    /// Asked for.
+    Pending,
+    /// The money went back.
+    Succeeded,
+    /// It did not, and will not.
+    Failed,
+}
+
+/// A refund, as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundView {
+    /// Its id.
+    pub id: RefundId,
+    /// Of which order.
+    pub order: OrderId,
+    /// How much.
+    pub amount: Money,
+    /// Which units.
+    pub lines: Vec<LineUnits>,
+    /// Whether they go back on the shelf.
+    pub restock: bool,
+    /// Why.
+    pub reason: Option<String>,
+    /// Where it stands.
+    pub state: RefundState,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+}
+
+/// A fulfilment, as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FulfilmentView {
+    /// Its id.
+    pub id: FulfilmentId,
+    /// Of which order.
+    pub order: OrderId,
+    /// Which units.
+    pub lines: Vec<LineUnits>,
+    /// The carrier's tracking number.
+    pub tracking: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// One step of an order's life, as shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// Where it stands among all events.
+    pub position: Position,
+    /// When.
+    pub at: Timestamp,
+    /// Wire name of what happened, e.g. `units_reserved`.
+    pub kind: String,
+    /// More, for people.
+    pub detail: Option<String>,
+}
+
+/// The few fields by which orders are listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderSummary {
+    /// When the checkout began.
+    pub created_at: Timestamp,
+    /// Its id.
+    pub id: OrderId,
+    /// Where it stands.
+    pub state: OrderState,
+    /// Where the confirmation goes.
+    pub email: String,
+}
