@@ -12,6 +12,7 @@
 
 pub mod answer;
 pub mod cart;
+pub mod ended;
 pub mod envelope;
 pub mod event;
 pub mod identity;
@@ -22,3 +23,4 @@ pub mod payment;
 pub mod pricing;
 pub mod reservation;
 pub mod stock;
+

@@ -74,3 +74,23 @@ pub enum RefundOutcome {
     /// No answer.
     Unknown,
 }
+
+/// A provider's answer on its way.
+pub type Answering<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A door to a payment provider. Every call is safe to repeat with the same key; no call panics; an answer that says
+/// nothing definite is `Unknown`, never a guess. Deadlines are the caller's business.
+pub trait PaymentProvider: Send + Sync {
+    /// The name by which checkouts choose it.
+    fn name(&self) -> &'static str;
+    /// Asks for the money.
+    fn charge(&self, request: &ChargeRequest) -> Answering<ChargeOutcome>;
+    /// Finishes a charge after the shopper has acted.
+    fn confirm(&self, request: &ChargeRequest, reference: &str) -> Answering<ChargeOutcome>;
+    /// Asks how a charge stands. A charge it never saw reads as `Declined { retryable: true }`, and never succeeds later.
+    fn look_up(&self, request: &ChargeRequest) -> Answering<ChargeOutcome>;
+    /// Cancels a charge for good.
+    fn void(&self, request: &ChargeRequest, reference: Option<&str>) -> Answering<VoidOutcome>;
+    /// Gives money back; `key` makes it one refund however often it is asked.
+    fn refund(&self, request: &ChargeRequest, reference: &str, key: &str, amount: Money) -> Answering<RefundOutcome>;
+}
