@@ -1,17 +1,25 @@
 //! A cart: lines at the prices they were added for, one checkout at a time.
 //!
 //! Laws: every line is in the cart's currency; totals fit; a cart is in one order at most. Ends after [`CART_TTL_MS`]
-//! without a change. Start at [`Cart::decide`].
+//! without a change. Start at [`Cart::decide`]; the vocabulary is in this file, the guards in `decide`, the only
+//! mutation in `fold`.
+
+mod decide;
+mod fold;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::{SmallVec, smallvec};
 
-use crate::answer::FieldError;
 use crate::identity::{CartId, OrderId, Recorded, RequestStamp, Sku, Timestamp};
+use crate::invariants::Violation;
 use crate::money::{Currency, Money};
 use crate::order::{Address, OrderDraft};
-use crate::pricing::Totals;
+use crate::pricing::{Totals, totals};
+use crate::stock::QUANTITY_MAX;
 
 /// How long a cart lives after its last change, unless its creation says otherwise: 7 days.
 pub const CART_TTL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
@@ -233,4 +241,143 @@ pub struct Cart {
     ttl_ms: u64,
     expires_at: Timestamp,
     created: Recorded,
+}
+
+impl Cart {
+    /// A cart to which nothing has happened yet.
+    pub fn new(id: CartId) -> Self {
+        Self {
+            id,
+            // Overwritten by `Created`, before which no line and no view exists.
+            currency: Currency::GBP,
+            status: CartStatus::Absent,
+            lines: Vec::new(),
+            next_line: 1,
+            version: 0,
+            ttl_ms: CART_TTL_MS,
+            expires_at: Timestamp(0),
+            created: Recorded::default(),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> CartId {
+        self.id
+    }
+
+    /// Number of changes so far.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> &CartStatus {
+        &self.status
+    }
+
+    /// When and where it was created.
+    pub fn created(&self) -> Recorded {
+        self.created
+    }
+
+    /// Whether nothing has happened to it yet.
+    pub fn is_absent(&self) -> bool {
+        match &self.status {
+            CartStatus::Absent => true,
+            CartStatus::Open
+            | CartStatus::CheckingOut { .. }
+            | CartStatus::Ordered(_)
+            | CartStatus::Deleted
+            | CartStatus::Expired => false,
+        }
+    }
+
+    /// Whether it may leave memory: no checkout waits for it.
+    pub fn is_finished(&self) -> bool {
+        self.checkout().is_none()
+    }
+
+    /// The work a running checkout demands.
+    pub fn obligations(&self) -> SmallVec<[CartObligation; 1]> {
+        match self.checkout() {
+            Some((draft, request)) => {
+                smallvec![CartObligation::StartOrder { draft: Box::new(draft.clone()), request }]
+            }
+            None => SmallVec::new(),
+        }
+    }
+
+    /// When it ends by itself; only an open cart does.
+    pub fn due(&self) -> Option<Timestamp> {
+        match &self.status {
+            CartStatus::Open => Some(self.expires_at),
+            CartStatus::Absent
+            | CartStatus::CheckingOut { .. }
+            | CartStatus::Ordered(_)
+            | CartStatus::Deleted
+            | CartStatus::Expired => None,
+        }
+    }
+
+    /// The cart as its owner sees it. One that is absent or over is shown by what is left of it, as open: whoever
+    /// asks by [`CartCommand::Read`] is refused before.
+    pub fn view(&self) -> CartView {
+        let (state, order) = match &self.status {
+            CartStatus::Absent | CartStatus::Open | CartStatus::Deleted | CartStatus::Expired => {
+                (CartStateName::Open, None)
+            }
+            CartStatus::CheckingOut { draft, .. } => (CartStateName::CheckingOut, Some(draft.order)),
+            CartStatus::Ordered(order) => (CartStateName::Ordered, Some(*order)),
+        };
+        CartView {
+            id: self.id,
+            currency: self.currency,
+            state,
+            lines: self.lines.clone(),
+            totals: self.totals(),
+            version: self.version,
+            expires_at: self.expires_at,
+            order,
+        }
+    }
+
+    /// Checks what this cart alone can show: law 7 (money adds up in one currency) and law 11 (lines are bounded).
+    pub fn check(&self) -> Result<(), Violation> {
+        let broken =
+            |law: u8, seen: String| Err(Violation { law, entity: format!("cart {}", self.id), seen });
+        if sums(self.currency, &self.lines).is_none() {
+            return broken(7, "lines of several currencies, or a total that does not fit".into());
+        }
+        if self.lines.len() > LINES_MAX {
+            return broken(11, format!("{} lines, {LINES_MAX} at most", self.lines.len()));
+        }
+        if let Some(line) = self.lines.iter().find(|line| !(1..=QUANTITY_MAX).contains(&line.quantity)) {
+            return broken(7, format!("line {} of {} units", line.line, line.quantity));
+        }
+        let ordered = self.lines.iter().zip(self.lines.iter().skip(1)).all(|(one, next)| one.line < next.line);
+        if !ordered || self.lines.last().is_some_and(|line| line.line >= self.next_line) {
+            return broken(10, "line numbers do not grow".into());
+        }
+        Ok(())
+    }
+
+    fn totals(&self) -> Totals {
+        sums(self.currency, &self.lines).expect("Invariant: a cart's totals fit")
+    }
+
+    fn checkout(&self) -> Option<(&OrderDraft, Option<RequestStamp>)> {
+        match &self.status {
+            CartStatus::CheckingOut { draft, request } => Some((draft, *request)),
+            CartStatus::Absent
+            | CartStatus::Open
+            | CartStatus::Ordered(_)
+            | CartStatus::Deleted
+            | CartStatus::Expired => None,
+        }
+    }
+}
+
+/// Sums `lines`; `None` when one has another currency or a sum does not fit.
+fn sums(currency: Currency, lines: &[Line]) -> Option<Totals> {
+    totals(currency, lines.iter().map(|line| (line.quantity, line.unit_price)))
 }

@@ -1,0 +1,72 @@
+//! The only mutation: one event folded into a cart.
+
+use crate::answer::{Answer, Folded};
+use crate::identity::{Recorded, RequestStamp, Timestamp};
+
+use super::decide::{merge, with_quantity};
+use super::{Cart, CartEvent, CartStatus};
+
+impl Cart {
+    /// Folds one event: total, deterministic, reads no clock. Panics only where the journal breaks an invariant.
+    pub fn evolve(&mut self, event: &CartEvent, recorded: Recorded, request: Option<RequestStamp>) -> Folded {
+        self.version = self.version.checked_add(1).expect("Invariant: a version fits u64");
+        match event {
+            CartEvent::Created { currency, lines, ttl_ms } => {
+                assert!(self.is_absent(), "Invariant: a cart is created once");
+                self.currency = *currency;
+                self.ttl_ms = *ttl_ms;
+                self.created = recorded;
+                self.status = CartStatus::Open;
+                self.add(lines);
+                self.renew(recorded.at);
+                Folded::settle(request, || Ok(Answer::CartCreated(Box::new(self.view()))))
+            }
+            CartEvent::LinesAdded { lines } => {
+                self.add(lines);
+                self.renew(recorded.at);
+                Folded::settle(request, || Ok(Answer::Cart(Box::new(self.view()))))
+            }
+            CartEvent::QuantitySet { line, quantity } => {
+                self.lines = with_quantity(&self.lines, *line, *quantity);
+                self.renew(recorded.at);
+                Folded::settle(request, || Ok(Answer::Cart(Box::new(self.view()))))
+            }
+            CartEvent::CheckoutStarted { draft } => {
+                assert!(self.checkout().is_none(), "Invariant: one checkout at a time");
+                self.renew(recorded.at);
+                self.status = CartStatus::CheckingOut { draft: draft.clone(), request };
+                // The order settles the request: it alone knows how the checkout ends.
+                Folded::default()
+            }
+            CartEvent::Ordered { order } => {
+                assert!(self.checkout().is_some(), "Invariant: a cart becomes an order through a checkout");
+                self.renew(recorded.at);
+                self.status = CartStatus::Ordered(*order);
+                Folded::default()
+            }
+            CartEvent::Reopened { order: _ } => {
+                assert!(self.checkout().is_some(), "Invariant: only a checkout reopens a cart");
+                self.renew(recorded.at);
+                self.status = CartStatus::Open;
+                Folded::default()
+            }
+            CartEvent::Deleted => {
+                self.status = CartStatus::Deleted;
+                Folded::settle(request, || Ok(Answer::CartDeleted))
+            }
+            CartEvent::Expired => {
+                self.status = CartStatus::Expired;
+                Folded::default()
+            }
+        }
+    }
+
+    fn add(&mut self, lines: &[super::NewLine]) {
+        let merged = merge(self.currency, &self.lines, self.next_line, lines, "");
+        (self.lines, self.next_line) = merged.expect("Invariant: journalled lines fit their cart");
+    }
+
+    fn renew(&mut self, at: Timestamp) {
+        self.expires_at = at.plus_ms(self.ttl_ms);
+    }
+}

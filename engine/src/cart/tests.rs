@@ -1,0 +1,1 @@
+//! Promises of a cart, one row each.
