@@ -2,13 +2,22 @@
 //!
 //! The coordinator journals the request, has its SKUs asked one after another in SKU order, and grants in one event.
 //! Asking in one global order is why two requests for the same SKUs never block each other for good. Nothing else
-//! may move a coordinator's units, so a repeat of any step is a no-op. Start at [`Reservation::decide`].
+//! may move a coordinator's units, so a repeat of any step is a no-op. Laws: 2 (it ends exactly once), checked with 6
+//! by [`Reservation::check`]. Start at [`Reservation::decide`]; the vocabulary is in this file, the guards in
+//! `decide`, the only mutation in `fold`.
+
+mod decide;
+mod fold;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use crate::answer::{Item, Shortage};
-use crate::identity::{Recorded, RequestStamp, ReservationId, Timestamp};
+use crate::answer::{Item, ReservationRecord, ReservationState, Shortage};
+use crate::identity::{Fingerprint, Recorded, RequestStamp, ReservationId, Timestamp};
+use crate::invariants::Violation;
+use crate::stock::RESERVATION_LIFE_MAX_MS;
 
 /// What may be asked of a coordinator, and what its SKUs told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,4 +149,135 @@ pub struct Reservation {
     request: Option<RequestStamp>,
     granted_at: Recorded,
     expires_at: Timestamp,
+    /// How it ended; what it was once every SKU is done too.
+    ended: Option<ReservationState>,
+}
+
+impl Reservation {
+    /// A coordinator that was not asked for anything yet.
+    pub fn new(id: ReservationId) -> Self {
+        Self {
+            id,
+            phase: ReservationPhase::Absent,
+            requested: Vec::new(),
+            granted: Vec::new(),
+            partial: false,
+            ttl_ms: 0,
+            customer: None,
+            request: None,
+            granted_at: Recorded::default(),
+            expires_at: Timestamp(0),
+            ended: None,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ReservationId {
+        self.id
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> ReservationPhase {
+        self.phase
+    }
+
+    /// Whom it is for, as the caller said.
+    pub fn customer(&self) -> Option<&str> {
+        self.customer.as_deref()
+    }
+
+    /// Whether nothing has happened to it yet.
+    pub fn is_absent(&self) -> bool {
+        self.phase == ReservationPhase::Absent
+    }
+
+    /// Whether it may leave memory: every SKU is done, or nothing was ever asked.
+    pub fn is_finished(&self) -> bool {
+        match self.phase {
+            ReservationPhase::Absent | ReservationPhase::Settled => true,
+            ReservationPhase::Requested
+            | ReservationPhase::Refused
+            | ReservationPhase::Held
+            | ReservationPhase::Committed
+            | ReservationPhase::Released
+            | ReservationPhase::Expired => false,
+        }
+    }
+
+    /// The record as it stands, final state included; `None` until it is granted, and for ever if it was refused.
+    pub fn record(&self) -> Option<ReservationRecord> {
+        if self.granted.is_empty() {
+            return None;
+        }
+        Some(ReservationRecord {
+            id: self.id,
+            items: self.granted.iter().cloned().collect(),
+            state: self.ended.unwrap_or(ReservationState::Held),
+            created_at: self.granted_at.at,
+            ttl_ms: self.ttl_ms,
+            expires_at: self.expires_at,
+            position: self.granted_at.position,
+            fingerprint: self.request.map_or(Fingerprint(0), |request| request.fingerprint),
+            order: None,
+        })
+    }
+
+    /// The work its phase demands of its SKUs.
+    pub fn obligations(&self) -> SmallVec<[ReservationObligation; 1]> {
+        match self.phase {
+            ReservationPhase::Absent | ReservationPhase::Held | ReservationPhase::Settled => SmallVec::new(),
+            ReservationPhase::Requested => smallvec![ReservationObligation::HoldUnits {
+                items: self.requested.clone(),
+                partial: self.partial,
+            }],
+            ReservationPhase::Committed => {
+                smallvec![ReservationObligation::SellUnits(self.granted.iter().cloned().collect())]
+            }
+            // Whatever of the request was held before some SKU refused; the others have nothing to free.
+            ReservationPhase::Refused => {
+                smallvec![ReservationObligation::FreeUnits(self.requested.iter().cloned().collect())]
+            }
+            ReservationPhase::Released | ReservationPhase::Expired => {
+                smallvec![ReservationObligation::FreeUnits(self.granted.iter().cloned().collect())]
+            }
+        }
+    }
+
+    /// When it ends by itself; only a held one does.
+    pub fn due(&self) -> Option<Timestamp> {
+        (self.phase == ReservationPhase::Held).then_some(self.expires_at)
+    }
+
+    /// Checks what a coordinator alone can show: laws 2 and 6.
+    pub fn check(&self) -> Result<(), Violation> {
+        let broken =
+            |law: u8, seen: String| Err(Violation { law, entity: format!("reservation {}", self.id), seen });
+        let ended_as_phase_says = match self.phase {
+            ReservationPhase::Absent
+            | ReservationPhase::Requested
+            | ReservationPhase::Refused
+            | ReservationPhase::Held => self.ended.is_none(),
+            ReservationPhase::Committed => self.ended == Some(ReservationState::Committed),
+            ReservationPhase::Released => self.ended == Some(ReservationState::Released),
+            ReservationPhase::Expired => self.ended == Some(ReservationState::Expired),
+            ReservationPhase::Settled => self.ended.is_some() != self.granted.is_empty(),
+        };
+        if !ended_as_phase_says || self.ended == Some(ReservationState::Held) {
+            return broken(2, format!("{:?}, ended as {:?}", self.phase, self.ended));
+        }
+        let asked = |sku| self.requested.iter().find(|item| &item.sku == sku).map_or(0, |item| item.quantity);
+        if let Some(item) =
+            self.granted.iter().find(|item| item.quantity < 1 || item.quantity > asked(&item.sku))
+        {
+            return broken(6, format!("{} of {} granted, {} asked", item.quantity, item.sku, asked(&item.sku)));
+        }
+        if !self.granted.is_empty() && !self.partial && self.granted != self.requested {
+            return broken(6, format!("{} of {} SKUs granted", self.granted.len(), self.requested.len()));
+        }
+        let latest = self.granted_at.at.plus_ms(RESERVATION_LIFE_MAX_MS.max(self.ttl_ms));
+        if !self.granted.is_empty() && self.expires_at > latest {
+            return broken(11, format!("held until {}, {} at most", self.expires_at.0, latest.0));
+        }
+        Ok(())
+    }
 }
