@@ -1,0 +1,3 @@
+//! The `doorbuster` command.
+
+pub mod replay;
