@@ -1,0 +1,459 @@
+//! Checkpoints in sled: each entity's state with the sequence it reflects, so that restarts are short.
+//!
+//! Never trusted further than its own fsync and hashes. sled's `flush` does not fsync on Linux, so [`CheckpointStore::finish_round`]
+//! syncs sled's file by a descriptor of its own, before and after the mark; every value carries a hash; and a running digest over all rows,
+//! written in the same atomic batch, tells a store that silently lost rows in a power cut. A damaged store
+//! costs time, never data: the journal rebuilds it. Start at [`CheckpointStore::open`].
+
+mod chunks;
+mod cold;
+mod index;
+mod keys;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use parking_lot::Mutex;
+
+pub use cold::{ColdKind, ColdRow};
+pub use index::OrderRow;
+
+use crate::disk;
+use crate::error::CheckpointError;
+use crate::frame::{FrameNumber, array_at, u64_at};
+use chunks::Stored;
+
+/// Version of the store's layout. Another one is set aside and rebuilt from the journal.
+const LAYOUT_VERSION: u32 = 1;
+
+/// Where an entity lives while the engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Residence {
+    /// In memory: recovery loads it.
+    Resident,
+    /// Only here: recovery leaves it until something happens to it.
+    Cold,
+    /// Nowhere: it ended and is forgotten. The row has no state; it tells a replay to skip its records, and vanishes by itself
+    /// two rounds later.
+    Gone,
+}
+
+/// One entity's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityRow {
+    /// Whose.
+    pub entity: EntityKey,
+    /// The last sequence of its partition that it reflects; replay skips this entity's records up to it.
+    pub sequence: u64,
+    /// Whether recovery loads it.
+    pub residence: Residence,
+    /// The state, encoded by [`codec::encode_stored`](crate::codec::encode_stored).
+    pub blob: Vec<u8>,
+}
+
+/// What one finished round of checkpointing says of the journal. Rounds never overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundMark {
+    /// Everything in frames before this one is reflected by the rows: the journal's next frame, read before the first
+    /// row of the round was captured.
+    pub replay_from_frame: FrameNumber,
+    /// The last durable frame, read after the last row was put: a journal that ends before it has lost records.
+    pub durable_frame: FrameNumber,
+    /// Last sequence of each partition, read after `replay_from_frame` and durable by now.
+    pub sequences: [u64; PARTITIONS],
+    /// The largest position any row may reflect; new positions begin above it.
+    pub position_max: u64,
+    /// Business time of the round.
+    pub at_ms: u64,
+}
+
+/// The store. All calls are for any thread; writes take turns.
+#[derive(Debug)]
+pub struct CheckpointStore {
+    db: sled::Db,
+    /// sled's file by our own descriptor, for fsync.
+    file: File,
+    file_path: PathBuf,
+    rows: sled::Tree,
+    marks: sled::Tree,
+    due: sled::Tree,
+    orders: sled::Tree,
+    ledger: sled::Tree,
+    cold: sled::Tree,
+    cold_times: sled::Tree,
+    digest: Mutex<Digest>,
+    gone: Mutex<Gone>,
+}
+
+/// Keys of rows that are [`Residence::Gone`], and may vanish with a later round.
+///
+/// Not with the next mark: its replay may begin before the record that ended them. With the one after it cannot.
+#[derive(Debug, Default)]
+struct Gone {
+    this_round: Vec<Vec<u8>>,
+    last_round: Vec<Vec<u8>>,
+}
+
+/// Sum of all rows' hashes and their number: changes with every row, whatever the order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Digest {
+    sum: u128,
+    rows: u64,
+}
+
+impl Digest {
+    fn add(&mut self, hash: [u8; 16]) {
+        self.sum = self.sum.wrapping_add(u128::from_le_bytes(hash));
+        self.rows += 1;
+    }
+
+    fn remove(&mut self, hash: [u8; 16]) {
+        self.sum = self.sum.wrapping_sub(u128::from_le_bytes(hash));
+        self.rows = self.rows.saturating_sub(1);
+    }
+
+    fn encode(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&self.sum.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.rows.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        Self { sum: u128::from_le_bytes(array_at(bytes, 0)), rows: u64_at(bytes, 16) }
+    }
+}
+
+/// Keys of the rows' tree that are no entity's: entities begin with 1 to 4.
+const DIGEST_KEY: &[u8] = b"\0digest";
+const VERSION_KEY: &[u8] = b"\0version";
+
+impl CheckpointStore {
+    /// Rows written in one atomic sled batch: large enough to share its cost, small enough to leave readers alone.
+    const BATCH_ROWS: usize = 256;
+    /// The same bound in bytes, below sled's 512 KiB segments.
+    const BATCH_BYTES: usize = 256 << 10;
+
+    /// Opens the store in `path`, making it where it is missing.
+    ///
+    /// An error of kind `Damaged` or `Store` means: [`CheckpointStore::set_aside`], open again, rebuild from the journal.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        // sled 0.34 panics on some damage; that is damage too.
+        let opened = std::panic::catch_unwind(|| Self::open_trees(path));
+        opened.unwrap_or_else(|_| Err(CheckpointError::damaged("sled panicked when opening it")))
+    }
+
+    fn open_trees(path: &Path) -> Result<Self, CheckpointError> {
+        let db = open_sled(path)?;
+        let rows = db.open_tree("rows")?;
+        let version = rows.get(VERSION_KEY)?;
+        match version {
+            Some(found) if *found == LAYOUT_VERSION.to_le_bytes() => {}
+            Some(_) => return Err(CheckpointError::damaged("it has another layout version")),
+            None if rows.is_empty() => {
+                rows.insert(VERSION_KEY, &LAYOUT_VERSION.to_le_bytes())?;
+            }
+            None => return Err(CheckpointError::damaged("it has rows but no layout version")),
+        }
+        let digest = rows.get(DIGEST_KEY)?.map_or(Digest::default(), |bytes| Digest::decode(&bytes));
+        let file_path = path.join("db");
+        let file = File::open(&file_path).map_err(CheckpointError::io("open", &file_path))?;
+        Ok(Self {
+            marks: db.open_tree("marks")?,
+            due: db.open_tree("due")?,
+            orders: db.open_tree("orders")?,
+            ledger: db.open_tree("ledger")?,
+            cold: db.open_tree("cold")?,
+            cold_times: db.open_tree("cold_times")?,
+            digest: Mutex::new(digest),
+            gone: Mutex::default(),
+            rows,
+            file,
+            file_path,
+            db,
+        })
+    }
+
+    /// Renames a damaged store to `<path>.damaged-<n>`; returns the new name.
+    pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
+        let mut n = 1;
+        loop {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".damaged-{n}"));
+            let target = PathBuf::from(name);
+            if !target.exists() {
+                fs::rename(path, &target).map_err(CheckpointError::io("set aside", path))?;
+                if let Some(parent) = path.parent() {
+                    disk::sync_directory(parent).map_err(CheckpointError::io("sync", parent))?;
+                }
+                return Ok(target);
+            }
+            n += 1;
+        }
+    }
+
+    /// Writes rows, each replacing its entity's last one. Only state that the durable journal holds may come here, and
+    /// only after what the same events left behind (answers, ledger pages, due times, order summaries) was put: replay
+    /// skips what a row reflects.
+    ///
+    /// Some hundred rows at a time are atomic. Durable with the next [`CheckpointStore::finish_round`].
+    pub fn put(&self, rows: impl IntoIterator<Item = EntityRow>) -> Result<(), CheckpointError> {
+        let mut group = RowGroup::default();
+        for row in rows {
+            let mut payload = Vec::with_capacity(row.blob.len() + 9);
+            payload.extend_from_slice(&row.sequence.to_le_bytes());
+            payload.push(match row.residence {
+                Residence::Resident => 0,
+                Residence::Cold => 1,
+                Residence::Gone => 2,
+            });
+            payload.extend_from_slice(&row.blob);
+            let key = keys::entity(&row.entity);
+            if row.residence == Residence::Gone {
+                self.gone.lock().this_round.push(key.clone());
+            }
+            group.add(key, Some(payload));
+            if group.is_full() {
+                self.write_group(std::mem::take(&mut group))?;
+            }
+        }
+        self.write_group(group)
+    }
+
+    /// Forgets entities that ended, each with the last sequence of its partition that it reflected.
+    pub fn delete(&self, ended: impl IntoIterator<Item = (EntityKey, u64)>) -> Result<(), CheckpointError> {
+        self.put(ended.into_iter().map(|(entity, sequence)| EntityRow {
+            entity,
+            sequence,
+            residence: Residence::Gone,
+            blob: Vec::new(),
+        }))
+    }
+
+    /// Removes rows that were gone before the last mark, unless something happened to them since.
+    fn purge_gone(&self) -> Result<(), CheckpointError> {
+        let purged = {
+            let mut gone = self.gone.lock();
+            let this_round = std::mem::take(&mut gone.this_round);
+            std::mem::replace(&mut gone.last_round, this_round)
+        };
+        let mut group = RowGroup::default();
+        for key in purged {
+            let gone = chunks::read(&self.rows, &key)?.is_some_and(|s| s.payload.get(8) == Some(&2));
+            if gone {
+                group.add(key, None);
+            }
+            if group.is_full() {
+                self.write_group(std::mem::take(&mut group))?;
+            }
+        }
+        self.write_group(group)
+    }
+
+    fn write_group(&self, group: RowGroup) -> Result<(), CheckpointError> {
+        if group.rows.is_empty() {
+            return Ok(());
+        }
+        let mut digest = self.digest.lock();
+        let mut next = *digest;
+        let mut batch = sled::Batch::default();
+        // Sorted and without repeats, since the hash of the row before is read from the tree.
+        for (key, payload) in group.rows {
+            let before = chunks::head(&self.rows, &key)?;
+            if let Some(before) = &before {
+                next.remove(before.hash);
+            }
+            let chunk_count = match payload {
+                Some(payload) => {
+                    let written = chunks::write(&mut batch, &key, &payload);
+                    next.add(written.hash);
+                    written.chunk_count
+                }
+                None => 0,
+            };
+            for chunk in chunk_count..before.map_or(0, |before| before.chunk_count) {
+                batch.remove(keys::chunk(&key, chunk));
+            }
+        }
+        batch.insert(DIGEST_KEY, &next.encode());
+        self.rows.apply_batch(batch)?;
+        *digest = next;
+        Ok(())
+    }
+
+    /// The row of one entity, for those that have left memory.
+    pub fn get(&self, entity: &EntityKey) -> Result<Option<EntityRow>, CheckpointError> {
+        match chunks::read(&self.rows, &keys::entity(entity))? {
+            Some(stored) => decode_row(entity.clone(), &stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Visits every row, cold and gone ones too, in the order of their keys, and proves that none is missing or old.
+    ///
+    /// Rows seen before an error count for nothing. Writers wait meanwhile, so this is for the start.
+    pub fn for_each(&self, mut visit: impl FnMut(EntityRow)) -> Result<(), CheckpointError> {
+        let expected = self.digest.lock();
+        let mut seen = Digest::default();
+        chunks::scan(&self.rows, &mut |key, stored| {
+            let entity = keys::parse_entity(key).ok_or_else(|| CheckpointError::damaged("a row's key"))?;
+            seen.add(stored.hash);
+            let row = decode_row(entity, &stored)?;
+            if row.residence == Residence::Gone {
+                self.gone.lock().this_round.push(key.to_vec());
+            }
+            visit(row);
+            Ok(())
+        })?;
+        if seen != *expected {
+            let what = format!("{} rows where {} are due, or older ones", seen.rows, expected.rows);
+            return Err(CheckpointError::damaged(what));
+        }
+        Ok(())
+    }
+
+    /// How many rows there are.
+    pub fn row_count(&self) -> u64 {
+        self.digest.lock().rows
+    }
+
+    /// Ends a round: everything put before is durable, then the mark is, in this order.
+    ///
+    /// Two marks are kept. Returns the frame below which neither needs the journal: what may be archived.
+    pub fn finish_round(&self, mark: &RoundMark) -> Result<FrameNumber, CheckpointError> {
+        self.sync()?;
+        let round = match self.marks.last()? {
+            Some((key, _)) => u64::from_be_bytes(array_at(&key, 0)) + 1,
+            None => 1,
+        };
+        self.marks.insert(round.to_be_bytes(), encode_mark(mark))?;
+        self.sync()?;
+        for key in self.marks.range(..round.saturating_sub(1).to_be_bytes()).keys() {
+            self.marks.remove(key?)?;
+        }
+        self.purge_gone()?;
+        let marks = self.marks()?;
+        match marks.as_slice() {
+            [_, older, ..] => Ok(older.replay_from_frame),
+            _ => Ok(FrameNumber::FIRST),
+        }
+    }
+
+    /// The marks of the last two rounds, newest first.
+    pub fn marks(&self) -> Result<Vec<RoundMark>, CheckpointError> {
+        let mut marks = Vec::with_capacity(2);
+        for entry in self.marks.iter().rev().take(2) {
+            // An older mark does not fit newer rows (some were gone since), so a damaged one is not passed over.
+            marks.push(decode_mark(&entry?.1).ok_or_else(|| CheckpointError::damaged("a round's mark"))?);
+        }
+        Ok(marks)
+    }
+
+    /// Bytes of the store on disk.
+    pub fn bytes_on_disk(&self) -> Result<u64, CheckpointError> {
+        Ok(self.db.size_on_disk()?)
+    }
+
+    /// Makes everything put so far durable.
+    fn sync(&self) -> Result<(), CheckpointError> {
+        self.db.flush()?;
+        // `flush` only hands the bytes to the kernel (`sync_file_range`); this reaches the disk.
+        self.file.sync_all().map_err(CheckpointError::io("sync", &self.file_path))
+    }
+}
+
+/// Rows gathered for one atomic batch; a later row of the same key wins.
+#[derive(Default)]
+struct RowGroup {
+    rows: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl RowGroup {
+    fn add(&mut self, key: Vec<u8>, payload: Option<Vec<u8>>) {
+        self.bytes += key.len() + payload.as_ref().map_or(0, Vec::len);
+        self.rows.insert(key, payload);
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= CheckpointStore::BATCH_ROWS || self.bytes >= CheckpointStore::BATCH_BYTES
+    }
+}
+
+fn decode_row(entity: EntityKey, stored: &Stored) -> Result<EntityRow, CheckpointError> {
+    let Some((head, blob)) = stored.payload.split_at_checked(9) else {
+        return Err(CheckpointError::damaged(format!("the row of {entity} is too short")));
+    };
+    let residence = match head[8] {
+        0 => Residence::Resident,
+        1 => Residence::Cold,
+        2 => Residence::Gone,
+        other => return Err(CheckpointError::damaged(format!("the row of {entity} has residence {other}"))),
+    };
+    Ok(EntityRow { entity, sequence: u64_at(head, 0), residence, blob: blob.to_vec() })
+}
+
+/// Four numbers before the sequences.
+const MARK_HEAD_BYTES: usize = 32;
+
+fn encode_mark(mark: &RoundMark) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(MARK_HEAD_BYTES + PARTITIONS * 8 + 16);
+    bytes.extend_from_slice(&mark.replay_from_frame.0.to_le_bytes());
+    bytes.extend_from_slice(&mark.durable_frame.0.to_le_bytes());
+    bytes.extend_from_slice(&mark.position_max.to_le_bytes());
+    bytes.extend_from_slice(&mark.at_ms.to_le_bytes());
+    for sequence in &mark.sequences {
+        bytes.extend_from_slice(&sequence.to_le_bytes());
+    }
+    let hash = chunks::hash(b"mark", &bytes);
+    bytes.extend_from_slice(&hash);
+    bytes
+}
+
+fn decode_mark(bytes: &[u8]) -> Option<RoundMark> {
+    let (body, hash) = bytes.split_at_checked(MARK_HEAD_BYTES + PARTITIONS * 8)?;
+    if chunks::hash(b"mark", body) != hash {
+        return None;
+    }
+    let mut sequences = [0; PARTITIONS];
+    for (partition, sequence) in sequences.iter_mut().enumerate() {
+        *sequence = u64_at(body, MARK_HEAD_BYTES + partition * 8);
+    }
+    Some(RoundMark {
+        replay_from_frame: FrameNumber(u64_at(body, 0)),
+        durable_frame: FrameNumber(u64_at(body, 8)),
+        position_max: u64_at(body, 16),
+        at_ms: u64_at(body, 24),
+        sequences,
+    })
+}
+
+/// Opens sled itself. Background threads of a store closed a moment ago may still hold its lock; our own LOCK file says
+/// that nobody else does, so waiting is right.
+fn open_sled(path: &Path) -> Result<sled::Db, CheckpointError> {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        let opened = sled::Config::new()
+            .path(path)
+            // Small on purpose: rows are written once a round and read rarely; memory belongs to the actors.
+            .cache_capacity(64 << 20)
+            // Rounds flush; a timer would only add writes.
+            .flush_every_ms(None)
+            .open();
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(sled::Error::Io(error)) if is_lock(&error) && Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_lock(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+}

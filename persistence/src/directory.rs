@@ -1,0 +1,242 @@
+//! The data directory: one engine's home on disk, held by one engine at a time.
+//!
+//! ```text
+//! LOCK                     flock'd while an engine runs
+//! FORMAT                   format version and engine id
+//! journal/*.segment        live segments      journal/archive/*.segment  those behind the checkpoint
+//! checkpoint/              sled               checkpoint.damaged-<n>/    set aside, never deleted
+//! secrets/<name>           32 bytes each, for this user's eyes
+//! ```
+//!
+//! Start at [`DataDirectory::open`].
+
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk;
+use crate::error::StartError;
+
+/// Format of the directory as a whole that this engine writes, and the newest it reads.
+pub const DIRECTORY_FORMAT_VERSION: u32 = 1;
+
+/// Names one engine's data for ever, so that files of another never mix in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EngineId(pub [u8; 16]);
+
+impl fmt::Display for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where the parts of a data directory lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataPaths {
+    /// The directory itself.
+    pub root: PathBuf,
+}
+
+impl DataPaths {
+    /// Live segments.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// Segments behind the checkpoint.
+    pub fn archive(&self) -> PathBuf {
+        self.root.join("journal").join("archive")
+    }
+
+    /// sled's directory.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.root.join("checkpoint")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.root.join("LOCK")
+    }
+
+    fn format(&self) -> PathBuf {
+        self.root.join("FORMAT")
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.root.join("secrets")
+    }
+}
+
+/// An open data directory; the lock lasts as long as this value.
+#[derive(Debug)]
+pub struct DataDirectory {
+    paths: DataPaths,
+    engine: EngineId,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Bytes that must be free beyond the journal's own segments: sled's first file and some air.
+    const FREE_BYTES_MIN: u64 = 16 << 20;
+
+    /// Opens the directory for serving, making it where it is missing.
+    ///
+    /// Refuses when another engine holds it, a newer engine wrote it, it cannot be written, or the disk is full.
+    pub fn open(path: &Path) -> Result<Self, StartError> {
+        let refuse = |error| Self::refusal(path, error);
+        let paths = DataPaths { root: path.to_path_buf() };
+        fs::create_dir_all(paths.archive()).map_err(refuse)?;
+        let lock = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(paths.lock())
+            .map_err(refuse)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StartError::Locked { path: path.to_path_buf() }),
+            Err(TryLockError::Error(error)) => return Err(refuse(error)),
+        }
+        let free_bytes = disk::free_bytes(path).map_err(refuse)?;
+        if free_bytes < Self::FREE_BYTES_MIN {
+            let needed_bytes = Self::FREE_BYTES_MIN;
+            return Err(StartError::DiskFull { path: path.to_path_buf(), free_bytes, needed_bytes });
+        }
+        let engine = match read_format(&paths)? {
+            Some(engine) => engine,
+            None => {
+                // A journal without its FORMAT would be read as another engine's; say so rather than make a new id.
+                if has_segments(&paths).map_err(refuse)? {
+                    let what = "it is missing, but there is a journal".to_owned();
+                    return Err(StartError::Damaged { file: paths.format(), what });
+                }
+                let engine = EngineId(random().map_err(refuse)?);
+                let text = format!(
+                    "doorbuster data directory\nformat {DIRECTORY_FORMAT_VERSION}\nengine {engine}\n"
+                );
+                disk::write_durably(&paths.format(), text.as_bytes(), 0o644).map_err(refuse)?;
+                engine
+            }
+        };
+        // Root may write where others may not, and a read-only mount refuses root too: try it.
+        let probe = path.join("LOCK.probe");
+        fs::write(&probe, b"probe").and_then(|()| fs::remove_file(&probe)).map_err(refuse)?;
+        for directory in [paths.root.clone(), paths.journal()] {
+            disk::sync_directory(&directory).map_err(refuse)?;
+        }
+        Ok(Self { paths, engine, _lock: lock })
+    }
+
+    /// Opens an existing directory for reading beside a stopped engine; changes nothing in it.
+    pub fn open_offline(path: &Path) -> Result<Self, StartError> {
+        let paths = DataPaths { root: path.to_path_buf() };
+        let absent = || StartError::NotADataDirectory { path: path.to_path_buf() };
+        let lock = File::open(paths.lock()).map_err(|_| absent())?;
+        match lock.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StartError::Locked { path: path.to_path_buf() }),
+            Err(TryLockError::Error(error)) => return Err(Self::refusal(path, error)),
+        }
+        let engine = read_format(&paths)?.ok_or_else(absent)?;
+        Ok(Self { paths, engine, _lock: lock })
+    }
+
+    /// Where things lie.
+    pub fn paths(&self) -> &DataPaths {
+        &self.paths
+    }
+
+    /// Whose data this is.
+    pub fn engine(&self) -> EngineId {
+        self.engine
+    }
+
+    /// Bytes free on this directory's disk.
+    pub fn free_bytes(&self) -> Result<u64, StartError> {
+        disk::free_bytes(&self.paths.root).map_err(|error| Self::refusal(&self.paths.root, error))
+    }
+
+    /// The secret of this name: made from the operating system's randomness the first time, the same ever after.
+    ///
+    /// `name` consists of lower-case letters and underscores; it is a constant of the caller.
+    pub fn secret(&self, name: &str) -> Result<[u8; 32], StartError> {
+        assert!(
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "Invariant: secrets are named by lower-case letters and underscores"
+        );
+        let directory = self.paths.secrets();
+        let refuse = |error| Self::refusal(&directory, error);
+        let file = directory.join(name);
+        match fs::read(&file) {
+            Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| StartError::Damaged {
+                what: format!("a secret has 32 bytes, this file has {}", bytes.len()),
+                file,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                use std::os::unix::fs::DirBuilderExt;
+
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(refuse)?;
+                let secret: [u8; 32] = random().map_err(refuse)?;
+                disk::write_durably(&file, &secret, 0o600).map_err(refuse)?;
+                disk::sync_directory(&self.paths.root).map_err(refuse)?;
+                Ok(secret)
+            }
+            Err(error) => Err(refuse(error)),
+        }
+    }
+
+    fn refusal(path: &Path, error: io::Error) -> StartError {
+        if error.kind() == io::ErrorKind::StorageFull {
+            let free_bytes = disk::free_bytes(path).unwrap_or(0);
+            let needed_bytes = Self::FREE_BYTES_MIN;
+            return StartError::DiskFull { path: path.to_path_buf(), free_bytes, needed_bytes };
+        }
+        StartError::NotWritable { path: path.to_path_buf(), source: error }
+    }
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}
+
+fn has_segments(paths: &DataPaths) -> io::Result<bool> {
+    for directory in [paths.journal(), paths.archive()] {
+        for entry in fs::read_dir(directory)? {
+            if entry?.path().extension().is_some_and(|extension| extension == "segment") {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn read_format(paths: &DataPaths) -> Result<Option<EngineId>, StartError> {
+    let file = paths.format();
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StartError::not_writable(&file)(error)),
+    };
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let damaged = |what: &str| StartError::Damaged { file: file.clone(), what: what.to_owned() };
+    let found: u32 =
+        field("format").and_then(|f| f.parse().ok()).ok_or_else(|| damaged("it names no format"))?;
+    if found > DIRECTORY_FORMAT_VERSION {
+        let known = DIRECTORY_FORMAT_VERSION;
+        return Err(StartError::NewerVersion { path: paths.root.clone(), found, known });
+    }
+    let engine = field("engine")
+        .filter(|digits| digits.len() == 32)
+        .and_then(|digits| u128::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| damaged("it names no engine"))?;
+    Ok(Some(EngineId(engine.to_be_bytes())))
+}

@@ -1,0 +1,26 @@
+//! Everything that writes bytes for the disk: the journal, checkpoints, recovery and verification.
+//!
+//! Laws kept here: (3) what was acknowledged survives; (9) the journal is gapless, ordered and checksummed, a torn
+//! tail is cut and any other damage refuses to start; (10) state is the journal folded, each event once.
+//!
+//! The way in: [`directory::DataDirectory`] locks the place, [`recovery::recover`] makes the world and the journal
+//! from it, [`writer::JournalWriter`] carries batches to the disk while serving, [`checkpoint::CheckpointStore`] keeps
+//! restarts short, [`archive::archive_segments`] clears behind it, [`verify::verify`] proves all of it offline.
+
+pub mod archive;
+pub mod checkpoint;
+pub mod codec;
+pub mod directory;
+pub mod error;
+pub mod file_journal;
+pub mod frame;
+pub mod journal;
+pub mod memory_journal;
+pub mod reader;
+pub mod record;
+pub mod segment;
+pub mod space;
+pub mod writer;
+
+mod disk;
+mod preparer;

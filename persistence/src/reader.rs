@@ -1,0 +1,243 @@
+//! Reads a journal from a frame to its end, and tells a torn tail from damage (law 9).
+//!
+//! Only the last segment can have a torn tail: the next one is named after all before it is durable. There, bytes that
+//! are no sound frame are a torn tail when no sound frame follows them; everything else refuses.
+//! Start at [`JournalReader::open`].
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::directory::{DataPaths, EngineId};
+use crate::disk;
+use crate::error::JournalError;
+use crate::frame::{self, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameNumber};
+use crate::segment::{self, SEGMENT_HEADER_BYTES, SegmentFile, SegmentHeader};
+
+/// A torn tail: bytes of a frame that was never durable, hence never acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cut {
+    /// Segment file.
+    pub file: PathBuf,
+    /// Where the sound frames end.
+    pub offset: u64,
+    /// How many bytes from there on are not zero or were expected.
+    pub bytes: u64,
+    /// The frame that was due there.
+    pub frame: FrameNumber,
+    /// What was wrong.
+    pub what: String,
+}
+
+/// Where a journal ends, and so where the next frame goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The last segment and the offset of its end; `None` for an empty journal.
+    pub last: Option<(SegmentFile, u64)>,
+    /// Number of the next frame.
+    pub next_frame: FrameNumber,
+    /// Checksum of the last frame.
+    pub checksum: u32,
+    /// What must be cut first.
+    pub cut: Option<Cut>,
+}
+
+/// A sound frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameView<'a> {
+    /// Its number.
+    pub number: FrameNumber,
+    /// Records in it.
+    pub records: u32,
+    /// Their bytes.
+    pub body: &'a [u8],
+    /// The file it lies in.
+    pub file: &'a Path,
+    /// Its offset there.
+    pub offset: u64,
+}
+
+impl FrameView<'_> {
+    /// Damage found inside this frame, by file and offset.
+    pub fn damaged(&self, what: impl Into<String>) -> JournalError {
+        JournalError::damaged(self.file, self.offset, what)
+    }
+}
+
+/// Walks the frames of a journal in order. Changes nothing on disk.
+#[derive(Debug)]
+pub struct JournalReader {
+    segments: Vec<SegmentFile>,
+    /// Segment under the reader; `segments.len()` at the end.
+    index: usize,
+    bytes: Vec<u8>,
+    /// Offset of the next frame in `bytes`; 0 while the segment is not loaded.
+    offset: usize,
+    due: FrameNumber,
+    from: FrameNumber,
+    checksum: u32,
+    cut: Option<Cut>,
+}
+
+impl JournalReader {
+    /// A reader that will give frames from `from` on: those before it are checked and passed over.
+    ///
+    /// Begins at the first segment at hand when `from` lies before it: see [`JournalReader::first_frame`].
+    pub fn open(paths: &DataPaths, engine: EngineId, from: FrameNumber) -> Result<Self, JournalError> {
+        let segments = segment::list_all(&paths.journal(), &paths.archive(), engine)?;
+        let index = segments.iter().rposition(|s| s.header.first_frame <= from).unwrap_or(0);
+        let start = segments.get(index).map(|s| s.header);
+        Ok(Self {
+            index,
+            bytes: Vec::new(),
+            offset: 0,
+            due: start.map_or(FrameNumber::FIRST, |header| header.first_frame),
+            from,
+            checksum: start.map_or(0, |header| header.previous_checksum),
+            cut: None,
+            segments,
+        })
+    }
+
+    /// The first frame at hand in this journal, archive included.
+    pub fn first_frame(&self) -> FrameNumber {
+        self.segments.first().map_or(FrameNumber::FIRST, |s| s.header.first_frame)
+    }
+
+    /// The segments, archived ones included, in order.
+    pub fn segments(&self) -> &[SegmentFile] {
+        &self.segments
+    }
+
+    /// Bytes of the segments not read yet, for progress.
+    pub fn bytes_left(&self) -> u64 {
+        let ahead = self.segments.get(self.index..).unwrap_or_default();
+        let files: u64 = ahead.iter().filter_map(|s| s.path.metadata().ok()).map(|m| m.len()).sum();
+        files.saturating_sub(self.offset as u64)
+    }
+
+    /// The next sound frame; `None` at the end. After an error the journal must not be used.
+    pub fn next_frame(&mut self) -> Result<Option<FrameView<'_>>, JournalError> {
+        while self.index < self.segments.len() {
+            if self.offset == 0 {
+                self.load()?;
+            }
+            let begin = self.offset;
+            if !self.step()? {
+                self.index += 1;
+                // The last segment's end stays for `tail`; any other gives way to the next.
+                if self.index < self.segments.len() {
+                    self.offset = 0;
+                }
+                continue;
+            }
+            let number = FrameNumber(self.due.0 - 1);
+            if number >= self.from {
+                let (header, body) = frame::decode(&self.bytes[begin..]).map_err(|what| {
+                    JournalError::damaged(&self.segments[self.index].path, begin as u64, what)
+                })?;
+                let file = self.segments[self.index].path.as_path();
+                return Ok(Some(FrameView {
+                    number,
+                    records: header.records,
+                    body,
+                    file,
+                    offset: begin as u64,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the journal ends. Call after [`JournalReader::next_frame`] gave `None`.
+    pub fn tail(&self) -> Tail {
+        assert!(self.index >= self.segments.len(), "Invariant: the tail is known only after the last frame");
+        Tail {
+            last: self.segments.last().map(|s| (s.clone(), self.offset as u64)),
+            next_frame: self.due,
+            checksum: self.checksum,
+            cut: self.cut.clone(),
+        }
+    }
+
+    fn load(&mut self) -> Result<(), JournalError> {
+        let segment = &self.segments[self.index];
+        self.bytes.clear();
+        let mut file = File::open(&segment.path).map_err(JournalError::io("open", &segment.path))?;
+        file.read_to_end(&mut self.bytes).map_err(JournalError::io("read", &segment.path))?;
+        let header = SegmentHeader::decode(&segment.path, &self.bytes)?;
+        if header.first_frame != self.due || header.previous_checksum != self.checksum {
+            // The segment before this one lost frames: it was durable before this one got its name.
+            let what = format!(
+                "the frames before this segment end at frame {}, but it continues at frame {}",
+                self.due.0.saturating_sub(1),
+                header.first_frame
+            );
+            return Err(JournalError::damaged(&segment.path, 36, what));
+        }
+        self.offset = SEGMENT_HEADER_BYTES;
+        Ok(())
+    }
+
+    /// Passes one frame; `false` at the segment's end.
+    fn step(&mut self) -> Result<bool, JournalError> {
+        let segment = &self.segments[self.index];
+        let rest = self.bytes.get(self.offset..).unwrap_or_default();
+        let begin_is_zero = disk::all_zero(&rest[..rest.len().min(FRAME_HEADER_BYTES)]);
+        if begin_is_zero && disk::all_zero(rest) {
+            return Ok(false);
+        }
+        let what = match frame::decode(rest) {
+            Ok((header, body)) if header.segment == segment.header.number => {
+                let offset = self.offset as u64;
+                if header.number != self.due {
+                    let what = format!("frame {} stands where frame {} was due", header.number, self.due);
+                    return Err(JournalError::damaged(&segment.path, offset, what));
+                }
+                if header.previous_checksum != self.checksum {
+                    let what = format!("frame {} does not continue the frame before it", header.number);
+                    return Err(JournalError::damaged(&segment.path, offset, what));
+                }
+                self.offset += FRAME_HEADER_BYTES + body.len();
+                self.due = self.due.next();
+                self.checksum = header.checksum;
+                return Ok(true);
+            }
+            Ok(_) => "a frame of another segment begins here",
+            Err(what) => what,
+        };
+        let last = self.index + 1 == self.segments.len();
+        if !last || later_frame(rest, segment.header.number, self.due) {
+            let what = if last { format!("{what}, and sound frames follow") } else { what.to_owned() };
+            return Err(JournalError::damaged(&segment.path, self.offset as u64, what));
+        }
+        let used = rest.iter().rposition(|byte| *byte != 0).map_or(0, |index| index + 1);
+        self.cut = Some(Cut {
+            file: segment.path.clone(),
+            offset: self.offset as u64,
+            bytes: used as u64,
+            frame: self.due,
+            what: what.to_owned(),
+        });
+        Ok(false)
+    }
+}
+
+/// Whether a sound frame of this segment, later than `due` or equal to it, begins anywhere behind the first byte.
+fn later_frame(bytes: &[u8], segment: u64, due: FrameNumber) -> bool {
+    let mut at = 1;
+    while let Some(rest) = bytes.get(at..) {
+        let Some(found) = rest.iter().position(|byte| *byte == FRAME_MAGIC[0]) else { return false };
+        at += found;
+        if bytes[at..].starts_with(&FRAME_MAGIC) {
+            let sound = frame::decode(&bytes[at..]);
+            if sound.is_ok_and(|(header, _)| header.segment == segment && header.number >= due) {
+                return true;
+            }
+        }
+        at += 1;
+    }
+    false
+}

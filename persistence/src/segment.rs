@@ -1,0 +1,179 @@
+//! Segment files: a bounded piece of the journal each, named by its number.
+//!
+//! A segment gets its name only when its header is durable, and only after every frame of the one before it is: so a
+//! damaged header is never a torn tail, and damage in any segment but the last is never one either.
+//!
+//! ```text
+//! offset  0  magic "DOORBSEG"   8
+//!         8  format version     4
+//!        12  engine id         16
+//!        28  segment number     8
+//!        36  first frame        8
+//!        44  checksum of the frame before the first  4
+//!        48  reserved, zero    12
+//!        60  CRC32C of 0..60    4
+//!        64  frames, then zeros
+//! ```
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::directory::EngineId;
+use crate::error::JournalError;
+use crate::frame::{FrameNumber, array_at, u32_at, u64_at};
+
+/// Bytes before a segment's first frame.
+pub const SEGMENT_HEADER_BYTES: usize = 64;
+
+/// The journal format this engine writes, and the newest it reads.
+pub const JOURNAL_FORMAT_VERSION: u32 = 1;
+
+const SEGMENT_MAGIC: [u8; 8] = *b"DOORBSEG";
+
+/// The fixed part of a segment file, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// Whose journal it is.
+    pub engine: EngineId,
+    /// Its number: 1, 2, 3, … without a gap.
+    pub number: u64,
+    /// Number of its first frame.
+    pub first_frame: FrameNumber,
+    /// Checksum of the frame before that one; 0 for the first of all.
+    pub previous_checksum: u32,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
+        bytes[8..12].copy_from_slice(&JOURNAL_FORMAT_VERSION.to_le_bytes());
+        bytes[12..28].copy_from_slice(&self.engine.0);
+        bytes[28..36].copy_from_slice(&self.number.to_le_bytes());
+        bytes[36..44].copy_from_slice(&self.first_frame.0.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.previous_checksum.to_le_bytes());
+        let checksum = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// Decodes the header of `file`, whose first bytes are `bytes`.
+    pub(crate) fn decode(file: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
+        let Some(bytes) = bytes.get(..SEGMENT_HEADER_BYTES) else {
+            return Err(JournalError::damaged(file, 0, "the file ends within the segment header"));
+        };
+        if bytes[..8] != SEGMENT_MAGIC {
+            return Err(JournalError::damaged(file, 0, "this is no journal segment"));
+        }
+        let found = u32_at(bytes, 8);
+        if found > JOURNAL_FORMAT_VERSION {
+            return Err(JournalError::NewerVersion {
+                file: file.to_path_buf(),
+                found,
+                known: JOURNAL_FORMAT_VERSION,
+            });
+        }
+        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
+            return Err(JournalError::damaged(file, 0, "the segment header's checksum does not match"));
+        }
+        Ok(Self {
+            engine: EngineId(array_at(bytes, 12)),
+            number: u64_at(bytes, 28),
+            first_frame: FrameNumber(u64_at(bytes, 36)),
+            previous_checksum: u32_at(bytes, 44),
+        })
+    }
+}
+
+/// A segment file on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Its header.
+    pub header: SegmentHeader,
+    /// Whether it lies in the archive.
+    pub archived: bool,
+}
+
+/// The file name of segment `number`.
+pub fn segment_name(number: u64) -> String {
+    format!("{number:020}.segment")
+}
+
+/// The segments of one directory, by number, headers checked.
+pub(crate) fn list(
+    directory: &Path,
+    engine: EngineId,
+    archived: bool,
+) -> Result<Vec<SegmentFile>, JournalError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(JournalError::io("list", directory)(error)),
+    };
+    let mut segments = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(JournalError::io("list", directory))?.path();
+        if path.extension() != Some(OsStr::new("segment")) {
+            continue;
+        }
+        let header = read_header(&path)?;
+        if header.engine != engine {
+            return Err(JournalError::ForeignSegment { file: path });
+        }
+        if path.file_name() != Some(OsStr::new(&segment_name(header.number))) {
+            return Err(JournalError::damaged(
+                &path,
+                28,
+                "the segment number is not that of the file's name",
+            ));
+        }
+        segments.push(SegmentFile { path, header, archived });
+    }
+    segments.sort_by_key(|segment| segment.header.number);
+    Ok(segments)
+}
+
+/// All segments of a journal, archived and live, which must follow one another without a gap.
+pub(crate) fn list_all(
+    journal: &Path,
+    archive: &Path,
+    engine: EngineId,
+) -> Result<Vec<SegmentFile>, JournalError> {
+    let mut segments = list(archive, engine, true)?;
+    segments.extend(list(journal, engine, false)?);
+    segments.sort_by_key(|segment| (segment.header.number, segment.archived));
+    // A power cut during archiving may leave one file under both names; the live name then counts.
+    segments.dedup_by(|later, earlier| same_file(&later.path, &earlier.path));
+    for pair in segments.windows(2) {
+        let due = pair[0].header.number.saturating_add(1);
+        if pair[1].header.number == pair[0].header.number {
+            return Err(JournalError::damaged(&pair[1].path, 28, "another file has the same segment number"));
+        }
+        if pair[1].header.number != due {
+            return Err(JournalError::MissingSegment { directory: journal.to_path_buf(), segment: due });
+        }
+    }
+    Ok(segments)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
+fn read_header(path: &Path) -> Result<SegmentHeader, JournalError> {
+    use std::io::Read;
+
+    let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+    let file = fs::File::open(path).map_err(JournalError::io("open", path))?;
+    file.take(SEGMENT_HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(JournalError::io("read", path))?;
+    SegmentHeader::decode(path, &bytes)
+}

@@ -1,0 +1,217 @@
+//! The file journal: law 9, byte by byte.
+
+use std::fs;
+
+use doorbuster_persistence::archive::archive_segments;
+use doorbuster_persistence::error::JournalError;
+use doorbuster_persistence::file_journal::FileJournal;
+use doorbuster_persistence::frame::{FRAME_HEADER_BYTES, Frame, FrameNumber};
+use doorbuster_persistence::journal::Journal;
+use doorbuster_persistence::segment::{SEGMENT_HEADER_BYTES, segment_name};
+
+use crate::support::{ENGINE, SMALL, open, paths, read, write};
+
+#[test]
+fn frames_read_back_over_many_segments_and_restarts() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let bodies: Vec<Vec<u8>> = (0..200_u16).map(|n| vec![n.to_le_bytes()[0]; usize::from(n) * 4]).collect();
+    for part in bodies.chunks(30) {
+        let mut journal = open(&paths);
+        for body in part {
+            journal
+                .append(Frame { records: 1, parts: &[&body[..body.len() / 2], &body[body.len() / 2..]] })
+                .unwrap();
+        }
+        journal.sync().unwrap();
+    }
+    let (found, tail) = read(&paths, FrameNumber::FIRST).unwrap();
+    assert!(found == bodies);
+    assert_eq!(tail.next_frame, FrameNumber(201));
+    assert!(tail.last.unwrap().0.header.number > 10);
+    let (found, _) = read(&paths, FrameNumber(150)).unwrap();
+    assert!(found == bodies[149..]);
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_and_the_journal_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let model = paths(&root.path().join("model"));
+    let bodies: [&[u8]; 3] = [b"first frame", b"second", b"the last frame, which tears"];
+    write(&mut open(&model), &bodies);
+    let name = segment_name(1);
+    let whole = fs::read(model.journal().join(&name)).unwrap();
+    let begin = SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + bodies[0].len() + bodies[1].len();
+    let end = begin + FRAME_HEADER_BYTES + bodies[2].len();
+    // As a shorter file, and as a file of full length whose rest never reached the disk.
+    for (torn_at, shorter) in (begin..end).flat_map(|at| [(at, true), (at, false)]) {
+        let paths = paths(&root.path().join(format!("torn-{torn_at}-{shorter}")));
+        let mut bytes = whole.clone();
+        if shorter {
+            bytes.truncate(torn_at);
+        } else {
+            bytes[torn_at..end].fill(0);
+        }
+        // The byte before may be zero itself: then the file is as if torn earlier.
+        fs::write(paths.journal().join(&name), &bytes).unwrap();
+        let (mut journal, cut) = FileJournal::open(&paths, ENGINE, SMALL).unwrap();
+        assert_eq!(cut.is_some(), bytes[begin..].iter().any(|b| *b != 0), "torn at {torn_at}");
+        if let Some(cut) = cut {
+            assert_eq!((cut.offset, cut.frame), (begin as u64, FrameNumber(3)), "torn at {torn_at}");
+        }
+        assert_eq!(journal.next_frame(), FrameNumber(3));
+        write(&mut journal, &[b"instead"]);
+        drop(journal);
+        let (found, tail) = read(&paths, FrameNumber::FIRST).unwrap();
+        assert_eq!(found, [bodies[0], bodies[1], b"instead"], "torn at {torn_at}");
+        assert_eq!(tail.cut, None);
+    }
+}
+
+#[test]
+fn a_flipped_byte_cuts_only_the_last_frame_and_refuses_anywhere_else() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let mut journal = open(&paths);
+    // Two segments: 3 frames fill the first, 2 stand in the second.
+    let long = [1_u8; 900];
+    write(&mut journal, &[&long, &long, &long, &long, b"one more", b"last"]);
+    drop(journal);
+    let mut cuts = 0;
+    for segment in [1_u64, 2] {
+        let path = paths.journal().join(segment_name(segment));
+        let whole = fs::read(&path).unwrap();
+        let last_begin = SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + 8;
+        let last_end = last_begin + FRAME_HEADER_BYTES + 4;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x40;
+            fs::write(&path, &bytes).unwrap();
+            match read(&paths, FrameNumber::FIRST) {
+                Ok((found, tail)) => {
+                    let cut = tail.cut.unwrap_or_else(|| panic!("segment {segment} byte {at} passed unseen"));
+                    assert_eq!(segment, 2, "byte {at}");
+                    if at < last_end {
+                        assert!(at >= last_begin, "byte {at} was cut");
+                        assert_eq!((found.len(), cut.offset), (5, last_begin as u64));
+                        cuts += 1;
+                    } else {
+                        // Nothing was ever written there: all frames stay.
+                        assert_eq!((found.len(), cut.offset), (6, last_end as u64));
+                    }
+                }
+                Err(JournalError::Damaged { file, offset, .. }) => {
+                    assert!(segment == 1 || at < last_begin, "byte {at} refused");
+                    assert!(file.ends_with(segment_name(1)) || file.ends_with(segment_name(2)));
+                    assert!(offset <= whole.len() as u64);
+                }
+                Err(JournalError::NewerVersion { .. }) => assert!((8..12).contains(&at)),
+                Err(JournalError::ForeignSegment { .. }) => panic!("byte {at}: the checksum comes first"),
+                Err(other) => panic!("byte {at}: {other}"),
+            }
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(cuts, FRAME_HEADER_BYTES + 4, "every byte of the last frame");
+}
+
+#[test]
+fn stale_frames_of_another_segment_never_pass() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let mut journal = open(&paths);
+    let long = [3_u8; 900];
+    write(&mut journal, &[&long, &long, &long, &long, b"fifth"]);
+    drop(journal);
+    // Frame 5 as it would stand in a reused file: sound in itself, at the place where frame 6 is due.
+    let second = paths.journal().join(segment_name(2));
+    let first = fs::read(paths.journal().join(segment_name(1))).unwrap();
+    let mut bytes = fs::read(&second).unwrap();
+    let end = SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 900 + FRAME_HEADER_BYTES + 5;
+    let end = if bytes[SEGMENT_HEADER_BYTES + 4] == 5 {
+        SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 5
+    } else {
+        end
+    };
+    let stale = &first[SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 900];
+    bytes[end..end + stale.len()].copy_from_slice(stale);
+    fs::write(&second, &bytes).unwrap();
+    let (found, tail) = read(&paths, FrameNumber::FIRST).unwrap();
+    assert_eq!(found.len(), 5);
+    assert_eq!(tail.cut.unwrap().what, "a frame of another segment begins here");
+}
+
+#[test]
+fn what_is_missing_foreign_or_newer_refuses_and_names_the_remedy() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let long = [5_u8; 900];
+    write(&mut open(&paths), &[&long[..]; 12]);
+    let path = |number| paths.journal().join(segment_name(number));
+
+    let kept = fs::read(path(2)).unwrap();
+    fs::remove_file(path(2)).unwrap();
+    let error = read(&paths, FrameNumber::FIRST).unwrap_err();
+    assert!(matches!(error, JournalError::MissingSegment { segment: 2, .. }), "{error}");
+
+    let mut newer = kept.clone();
+    newer[8] = 2;
+    fs::write(path(2), newer).unwrap();
+    let error = read(&paths, FrameNumber::FIRST).unwrap_err();
+    assert!(matches!(error, JournalError::NewerVersion { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("start it with a newer engine"));
+    assert!(FileJournal::open(&paths, ENGINE, SMALL).is_err());
+
+    fs::write(path(2), &kept).unwrap();
+    assert_eq!(read(&paths, FrameNumber::FIRST).unwrap().0.len(), 12);
+    let other = doorbuster_persistence::directory::EngineId([8; 16]);
+    let error = FileJournal::open(&paths, other, SMALL).unwrap_err();
+    assert!(matches!(error, JournalError::ForeignSegment { .. }), "{error}");
+}
+
+#[test]
+fn segments_behind_the_checkpoint_move_to_the_archive_and_stay_readable() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let long = [5_u8; 900];
+    let mut journal = open(&paths);
+    write(&mut journal, &[&long[..]; 12]);
+    assert!(archive_segments(&paths, ENGINE, FrameNumber::FIRST).unwrap().is_empty());
+    let moved = archive_segments(&paths, ENGINE, FrameNumber(9)).unwrap();
+    assert!(!moved.is_empty());
+    assert!(moved.iter().all(|segment| segment.path.exists() && segment.archived));
+    write(&mut journal, &[b"goes on"]);
+    drop(journal);
+    let (found, tail) = read(&paths, FrameNumber::FIRST).unwrap();
+    assert_eq!((found.len(), tail.next_frame), (13, FrameNumber(14)));
+    // Even with every segment archived by hand the numbers go on.
+    for segment in fs::read_dir(paths.journal()).unwrap().map(|entry| entry.unwrap().path()) {
+        if segment.extension().is_some_and(|extension| extension == "segment") {
+            fs::rename(&segment, paths.archive().join(segment.file_name().unwrap())).unwrap();
+        }
+    }
+    let mut journal = open(&paths);
+    write(&mut journal, &[b"and on"]);
+    drop(journal);
+    assert_eq!(read(&paths, FrameNumber::FIRST).unwrap().0.len(), 14);
+}
+
+#[test]
+fn what_was_claimed_can_be_written_and_no_more_is_claimable_than_prepared() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let mut journal = open(&paths);
+    let space = journal.space();
+    let mut claimed = 0;
+    for round in 0..50 {
+        while space.claim(64).is_ok() {
+            claimed += 64;
+        }
+        assert!(claimed <= 2 * SMALL.segment_bytes, "round {round}: {claimed}");
+        // The worst case: every record in a frame of its own.
+        while claimed >= 64 {
+            write(&mut journal, &[&[9; 64]]);
+            claimed -= 64;
+        }
+    }
+}
