@@ -3,18 +3,25 @@
 //! Laws: 6 (all units or none), 7 (one charge; captured minus refunded is what the order says), 8 (units stay pinned
 //! while a charge may succeed). Reserve, charge, **place** (the point of no return), sell, tell the cart: each step
 //! is an obligation that the state demands until an event says it is done, so a crash resumes by asking the state.
-//! Start at [`Order::decide`] and [`Order::obligations`].
+//! Start at [`Order::decide`] and [`Order::obligations`]; the vocabulary is in this file, the guards in `decide`, the
+//! only mutation in `fold`, what state demands in `obligations`, what it shows in `view`.
+
+mod decide;
+mod fold;
+mod obligations;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use crate::answer::{Item, Shortage};
 use crate::identity::{
     CartId, FulfilmentId, OrderId, PaymentId, Position, Recorded, RefundId, RequestStamp, Sku, Timestamp,
 };
-use crate::money::Money;
+use crate::money::{Currency, Money};
 use crate::payment::{ChargeOutcome, ChargeRequest, RefundOutcome, VoidOutcome};
 use crate::pricing::Totals;
 
@@ -481,4 +488,191 @@ pub struct OrderSummary {
     pub state: OrderState,
     /// Where the confirmation goes.
     pub email: String,
+}
+
+/// How long after everything was handed to the carrier an order is completed: 14 days.
+pub const RETURN_WINDOW_MS: u64 = 14 * 24 * 60 * 60 * 1000;
+
+/// Most entries of a timeline; later ones are in the journal only, so that an order's size stays bounded.
+pub const TIMELINE_MAX: usize = 500;
+
+/// Most refunds of one order, and most fulfilments: a view that lists more would outgrow a frame.
+pub const STEPS_MAX: usize = 500;
+
+/// How far the checkout came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    /// Nothing happened yet.
+    Absent,
+    /// SKUs are being asked for their units.
+    Holding,
+    /// Units are pinned, the payment is open.
+    Paying(Paying),
+    /// The charge is being cancelled; units stay pinned.
+    Voiding {
+        /// Whether a caller asked for it.
+        by_request: bool,
+        /// The refund to make if the money came after all.
+        refund: RefundId,
+    },
+    /// The order stands.
+    Placed,
+    /// The order is off.
+    Off(Off),
+}
+
+/// Where an open payment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Paying {
+    /// The provider is asked for the money.
+    Asked,
+    /// The provider's answer was unknown and is looked up.
+    LookingUp,
+    /// The shopper must act.
+    ActionRequired,
+    /// The shopper has acted, the provider is asked to finish.
+    Confirming,
+}
+
+/// Why an order is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Off {
+    /// Units were not there.
+    Refused,
+    /// The provider refused the payment.
+    Declined,
+    /// The charge was cancelled before it succeeded.
+    Voided,
+}
+
+/// A refund with what is not shown of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Refund {
+    view: RefundView,
+    /// Who waits for it.
+    request: Option<RequestStamp>,
+    /// Whether it calls the whole order off.
+    cancels: bool,
+    /// Whether its units are back on the shelf.
+    restocked: bool,
+}
+
+/// State of one order.
+// The flags are steps done, each set once and independent of the others: no machine hides among them.
+#[expect(clippy::struct_excessive_bools)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    id: OrderId,
+    stage: Stage,
+    cart: CartId,
+    lines: Vec<OrderLine>,
+    totals: Totals,
+    email: String,
+    provider: String,
+    method: String,
+    shipping_address: Option<Address>,
+    pin_ms: u64,
+    started: Recorded,
+    reserved: Option<Recorded>,
+    /// The provider's name for the charge, once it said one.
+    reference: Option<String>,
+    /// What the shopper's client needs while the shopper must act.
+    client_secret: Option<String>,
+    /// The checkout that waits for its verdict.
+    checkout: Option<RequestStamp>,
+    /// The confirmation that waits for its verdict.
+    confirm: Option<RequestStamp>,
+    /// The cancellation that waits for the charge to be cancelled; later its refund carries it.
+    cancel: Option<RequestStamp>,
+    captured: Money,
+    refunded: Money,
+    refunds: Vec<Refund>,
+    fulfilments: Vec<FulfilmentView>,
+    units_sold: bool,
+    units_freed: bool,
+    cart_told: bool,
+    cancelled: bool,
+    /// When the last unit was handed to the carrier.
+    fulfilled_at: Option<Timestamp>,
+    completed: bool,
+    timeline: Vec<TimelineEntry>,
+    version: u64,
+}
+
+impl Order {
+    /// An order to which nothing has happened yet.
+    pub fn new(id: OrderId) -> Self {
+        // Overwritten by `Started`, before which there is no line and no view.
+        let zero = Money::zero(Currency::GBP);
+        Self {
+            id,
+            stage: Stage::Absent,
+            cart: CartId(0),
+            lines: Vec::new(),
+            totals: Totals { subtotal: zero, discount: zero, shipping: zero, tax: zero, total: zero },
+            email: String::new(),
+            provider: String::new(),
+            method: String::new(),
+            shipping_address: None,
+            pin_ms: 0,
+            started: Recorded::default(),
+            reserved: None,
+            reference: None,
+            client_secret: None,
+            checkout: None,
+            confirm: None,
+            cancel: None,
+            captured: zero,
+            refunded: zero,
+            refunds: Vec::new(),
+            fulfilments: Vec::new(),
+            units_sold: false,
+            units_freed: false,
+            cart_told: false,
+            cancelled: false,
+            fulfilled_at: None,
+            completed: false,
+            timeline: Vec::new(),
+            version: 0,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> OrderId {
+        self.id
+    }
+
+    /// The cart it came from.
+    pub fn cart(&self) -> CartId {
+        self.cart
+    }
+
+    /// Number of changes so far.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether nothing has happened to it yet.
+    pub fn is_absent(&self) -> bool {
+        self.stage == Stage::Absent
+    }
+
+    /// What happened to it, oldest first, the first [`TIMELINE_MAX`] steps.
+    pub fn timeline(&self) -> &[TimelineEntry] {
+        &self.timeline
+    }
+}
+
+/// Units per SKU, in SKU order: the order in which SKUs are asked.
+fn sum_by_sku<'a>(units: impl Iterator<Item = (&'a Sku, i64)>) -> Vec<Item> {
+    let mut items: Vec<Item> = units.map(|(sku, quantity)| Item { sku: sku.clone(), quantity }).collect();
+    items.sort_by(|one, other| one.sku.cmp(&other.sku));
+    items.dedup_by(|next, kept| {
+        let same = next.sku == kept.sku;
+        if same {
+            kept.quantity = kept.quantity.checked_add(next.quantity).expect("Invariant: units of an order fit");
+        }
+        same
+    });
+    items
 }

@@ -1,0 +1,345 @@
+//! The only mutation: one event folded into an order.
+
+use crate::answer::{Answer, CheckoutResult, Folded, Refusal, Settlement};
+use crate::identity::{Recorded, RefundId, RequestStamp};
+use crate::money::Money;
+
+use super::{
+    FulfilmentView, LineUnits, Off, Order, OrderDraft, OrderEvent, OrderLine, OrderState, Paying, Refund,
+    RefundState, RefundView, Stage, TIMELINE_MAX, TimelineEntry,
+};
+
+impl Order {
+    /// Folds one event: total, deterministic, reads no clock. Panics only where the journal breaks an invariant.
+    pub fn evolve(
+        &mut self,
+        event: &OrderEvent,
+        recorded: Recorded,
+        request: Option<RequestStamp>,
+    ) -> Folded {
+        self.version = self.version.checked_add(1).expect("Invariant: a version fits u64");
+        self.note(event, recorded);
+        match event {
+            OrderEvent::Started(draft) => {
+                assert!(self.is_absent(), "Invariant: an order starts once");
+                self.start(draft, recorded);
+                self.checkout = request;
+                Folded::default()
+            }
+            OrderEvent::UnitsReserved => {
+                assert!(
+                    self.stage == Stage::Holding,
+                    "Invariant: units are reserved after they were asked for"
+                );
+                self.stage = Stage::Paying(Paying::Asked);
+                self.reserved = Some(recorded);
+                Folded::default()
+            }
+            OrderEvent::UnitsRefused { shortages } => {
+                assert!(
+                    self.stage == Stage::Holding,
+                    "Invariant: units are refused after they were asked for"
+                );
+                self.stage = Stage::Off(Off::Refused);
+                self.settle_payers(|_| Err(Refusal::InsufficientStock(shortages.clone())))
+            }
+            OrderEvent::PaymentUnanswered => {
+                self.stage = Stage::Paying(Paying::LookingUp);
+                self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::PaymentPending)))
+            }
+            OrderEvent::ActionRequired { reference, client_secret } => {
+                self.stage = Stage::Paying(Paying::ActionRequired);
+                self.reference = Some(reference.clone());
+                self.client_secret = Some(client_secret.clone());
+                let client_secret = client_secret.clone();
+                self.settle_payers(|order| {
+                    Ok(order.checkout_answer(CheckoutResult::ActionRequired { client_secret }))
+                })
+            }
+            OrderEvent::ConfirmRequested => {
+                self.stage = Stage::Paying(Paying::Confirming);
+                self.confirm = request;
+                Folded::default()
+            }
+            OrderEvent::VoidRequested { by_request, refund } => {
+                assert!(!self.units_freed, "Invariant: a charge is cancelled before its units go back");
+                self.stage = Stage::Voiding { by_request: *by_request, refund: *refund };
+                if *by_request {
+                    self.cancel = request;
+                }
+                Folded::default()
+            }
+            OrderEvent::PaymentDeclined { reason, retryable } => {
+                self.stage = Stage::Off(Off::Declined);
+                let refusal = Refusal::PaymentDeclined { reason: reason.clone(), retryable: *retryable };
+                self.settle_all(refusal)
+            }
+            OrderEvent::PaymentVoided => {
+                let reason = match self.stage {
+                    Stage::Voiding { by_request: true, refund: _ } => "the order was cancelled",
+                    Stage::Absent
+                    | Stage::Holding
+                    | Stage::Paying(_)
+                    | Stage::Voiding { .. }
+                    | Stage::Placed
+                    | Stage::Off(_) => "the payment timed out",
+                };
+                self.stage = Stage::Off(Off::Voided);
+                self.settle_all(Refusal::PaymentDeclined { reason: reason.into(), retryable: true })
+            }
+            OrderEvent::Placed { reference } => {
+                assert!(
+                    matches!(self.stage, Stage::Paying(_) | Stage::Voiding { .. }),
+                    "Invariant: an order is placed once, while its units are pinned"
+                );
+                self.stage = Stage::Placed;
+                self.captured = self.totals.total;
+                self.reference.clone_from(reference);
+                self.client_secret = None;
+                self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::Placed)))
+            }
+            OrderEvent::UnitsSold => {
+                assert!(self.stage == Stage::Placed, "Invariant: only a placed order sells");
+                self.units_sold = true;
+                Folded::default()
+            }
+            OrderEvent::UnitsFreed => {
+                assert!(
+                    matches!(self.stage, Stage::Off(_)),
+                    "Invariant: only an order that is off frees its units"
+                );
+                self.units_freed = true;
+                Folded::default()
+            }
+            OrderEvent::CartTold => {
+                self.cart_told = true;
+                Folded::default()
+            }
+            OrderEvent::CancelRequested { refund } => {
+                let amount = Money::new(self.unreserved_money(), self.captured.currency);
+                let units = self.lines.iter();
+                let units = units
+                    .map(|line| LineUnits { line: line.line, quantity: self.refundable_units(line.line) });
+                let lines = units.filter(|units| units.quantity > 0).collect();
+                let view = self.refund_view(*refund, amount, lines, true, Some("cancelled".into()), recorded);
+                let request = self.cancel.take().or(request);
+                self.refunds.push(Refund { view, request, cancels: true, restocked: false });
+                Folded::default()
+            }
+            OrderEvent::RefundRequested { refund, amount, lines, restock, reason } => {
+                let view =
+                    self.refund_view(*refund, *amount, lines.clone(), *restock, reason.clone(), recorded);
+                self.refunds.push(Refund { view, request, cancels: false, restocked: false });
+                Folded::default()
+            }
+            OrderEvent::RefundSucceeded { refund, reference: _ } => self.fold_refund_succeeded(*refund),
+            OrderEvent::RefundFailed { refund, reason } => {
+                let failed = self.pending_refund(*refund);
+                failed.view.state = RefundState::Failed;
+                let (request, cancels) = (failed.request.take(), failed.cancels);
+                let action = if cancels { "cancel" } else { "refund" };
+                let detail = format!("the provider refused the refund: {reason}");
+                Folded::settle(request, || Err(self.illegal(action, &detail)))
+            }
+            OrderEvent::UnitsRestocked { refund } => {
+                let done = self.refunds.iter_mut().find(|known| known.view.id == *refund);
+                done.expect("Invariant: only a known refund restocks").restocked = true;
+                Folded::default()
+            }
+            OrderEvent::Fulfilled { fulfilment, lines, tracking } => {
+                let view = FulfilmentView {
+                    id: *fulfilment,
+                    order: self.id,
+                    lines: lines.clone(),
+                    tracking: tracking.clone(),
+                    created_at: recorded.at,
+                };
+                self.fold_fulfilled(&view, recorded);
+                Folded::settle(request, || Ok(Answer::Fulfilment(view)))
+            }
+            OrderEvent::Completed => {
+                assert!(
+                    self.state() == OrderState::Fulfilled,
+                    "Invariant: only a fulfilled order is completed"
+                );
+                self.completed = true;
+                Folded::default()
+            }
+        }
+    }
+
+    fn start(&mut self, draft: &OrderDraft, recorded: Recorded) {
+        let lines = draft.lines.iter().map(|line| OrderLine {
+            line: line.line,
+            sku: line.sku.clone(),
+            name: line.name.clone(),
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+            total: line.unit_price.checked_times(line.quantity).expect("Invariant: a cart's line totals fit"),
+            fulfilled: 0,
+            refunded: 0,
+        });
+        self.stage = Stage::Holding;
+        self.cart = draft.cart;
+        self.lines = lines.collect();
+        self.totals = draft.totals;
+        self.email.clone_from(&draft.email);
+        self.provider.clone_from(&draft.provider);
+        self.method.clone_from(&draft.method);
+        self.shipping_address.clone_from(&draft.shipping_address);
+        self.pin_ms = draft.pin_ms;
+        self.started = recorded;
+        self.captured = Money::zero(draft.totals.total.currency);
+        self.refunded = self.captured;
+    }
+
+    fn fold_refund_succeeded(&mut self, refund: RefundId) -> Folded {
+        let done = self.pending_refund(refund);
+        done.view.state = RefundState::Succeeded;
+        let (request, cancels, view) = (done.request.take(), done.cancels, done.view.clone());
+        let refunded = self.refunded.checked_add(view.amount);
+        self.refunded = refunded.expect("Invariant: refunds are in the order's currency and fit");
+        assert!(self.refunded.amount <= self.captured.amount, "Invariant: refunded <= captured");
+        for units in &view.lines {
+            let line = self.line_mut(units.line);
+            line.refunded = line.refunded.checked_add(units.quantity).expect("Invariant: units fit");
+            assert!(line.refunded <= line.quantity, "Invariant: refunded units <= ordered units");
+        }
+        self.cancelled |= cancels;
+        Folded::settle(request, || {
+            Ok(if cancels { Answer::Order(Box::new(self.view())) } else { Answer::Refund(view) })
+        })
+    }
+
+    fn fold_fulfilled(&mut self, view: &FulfilmentView, recorded: Recorded) {
+        for units in &view.lines {
+            let line = self.line_mut(units.line);
+            line.fulfilled = line.fulfilled.checked_add(units.quantity).expect("Invariant: units fit");
+            assert!(line.fulfilled <= line.quantity, "Invariant: fulfilled units <= ordered units");
+        }
+        self.fulfilments.push(view.clone());
+        let left =
+            |line: &OrderLine| line.quantity.saturating_sub(line.refunded).saturating_sub(line.fulfilled);
+        if self.lines.iter().all(|line| left(line) <= 0) {
+            self.fulfilled_at = Some(recorded.at);
+        }
+    }
+
+    /// Tells checkout and confirmation, whichever wait, how the payment stands.
+    fn settle_payers(&mut self, verdict: impl FnOnce(&Self) -> Result<Answer, Refusal>) -> Folded {
+        let payers = [self.checkout.take(), self.confirm.take()];
+        if payers.iter().all(Option::is_none) {
+            return Folded::default();
+        }
+        let verdict = verdict(self);
+        let settlements = payers.into_iter().flatten();
+        let settlements =
+            settlements.map(|request| Settlement { request, verdict: verdict.clone() }).collect();
+        Folded { settlements, ..Folded::default() }
+    }
+
+    /// Tells everybody that the order is off: who wanted to pay, and who wanted exactly this.
+    fn settle_all(&mut self, refusal: Refusal) -> Folded {
+        let cancel = self.cancel.take();
+        let mut folded = self.settle_payers(|_| Err(refusal));
+        let cancelled =
+            cancel.map(|request| Settlement { request, verdict: Ok(Answer::Order(Box::new(self.view()))) });
+        folded.settlements.extend(cancelled);
+        folded
+    }
+
+    fn refund_view(
+        &self,
+        id: RefundId,
+        amount: Money,
+        lines: Vec<LineUnits>,
+        restock: bool,
+        reason: Option<String>,
+        recorded: Recorded,
+    ) -> RefundView {
+        assert!(self.stage == Stage::Placed, "Invariant: money goes back only after it came");
+        assert!(self.refund(id).is_none(), "Invariant: a refund is asked for once");
+        RefundView {
+            id,
+            order: self.id,
+            amount,
+            lines,
+            restock,
+            reason,
+            state: RefundState::Pending,
+            created_at: recorded.at,
+        }
+    }
+
+    fn pending_refund(&mut self, id: RefundId) -> &mut Refund {
+        let refund = self.refunds.iter_mut().find(|refund| refund.view.id == id);
+        let refund = refund.expect("Invariant: only a known refund ends");
+        assert!(refund.view.state == RefundState::Pending, "Invariant: a refund ends once");
+        refund
+    }
+
+    fn line_mut(&mut self, line: u32) -> &mut OrderLine {
+        self.lines
+            .iter_mut()
+            .find(|known| known.line == line)
+            .expect("Invariant: units are of a line of the order")
+    }
+
+    fn note(&mut self, event: &OrderEvent, recorded: Recorded) {
+        if self.timeline.len() >= TIMELINE_MAX {
+            return;
+        }
+        let (kind, detail) = describe(event);
+        self.timeline.push(TimelineEntry {
+            position: recorded.position,
+            at: recorded.at,
+            kind: kind.into(),
+            detail,
+        });
+    }
+}
+
+/// An event's wire name, and what people want to know of it.
+fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
+    match event {
+        OrderEvent::Started(draft) => {
+            ("started", Some(format!("{} lines, {}", draft.lines.len(), draft.totals.total)))
+        }
+        OrderEvent::UnitsReserved => ("units_reserved", None),
+        OrderEvent::UnitsRefused { shortages } => {
+            let short =
+                shortages.iter().map(|s| format!("{}: {} asked, {} there", s.sku, s.requested, s.available));
+            ("units_refused", Some(short.collect::<Vec<_>>().join("; ")))
+        }
+        OrderEvent::PaymentUnanswered => ("payment_unanswered", None),
+        OrderEvent::ActionRequired { reference, client_secret: _ } => {
+            ("action_required", Some(reference.clone()))
+        }
+        OrderEvent::ConfirmRequested => ("confirm_requested", None),
+        OrderEvent::VoidRequested { by_request, refund: _ } => {
+            let why = if *by_request { "asked for" } else { "the payment took too long" };
+            ("void_requested", Some(why.into()))
+        }
+        OrderEvent::PaymentDeclined { reason, retryable: _ } => ("payment_declined", Some(reason.clone())),
+        OrderEvent::PaymentVoided => ("payment_voided", None),
+        OrderEvent::Placed { reference } => ("placed", reference.clone()),
+        OrderEvent::UnitsSold => ("units_sold", None),
+        OrderEvent::UnitsFreed => ("units_freed", None),
+        OrderEvent::CartTold => ("cart_told", None),
+        OrderEvent::CancelRequested { refund } => ("cancel_requested", Some(refund.to_string())),
+        OrderEvent::RefundRequested { refund, amount, lines: _, restock: _, reason } => {
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            ("refund_requested", Some(format!("{refund}, {amount}{reason}")))
+        }
+        OrderEvent::RefundSucceeded { refund, reference: _ } => {
+            ("refund_succeeded", Some(refund.to_string()))
+        }
+        OrderEvent::RefundFailed { refund, reason } => ("refund_failed", Some(format!("{refund}: {reason}"))),
+        OrderEvent::UnitsRestocked { refund } => ("units_restocked", Some(refund.to_string())),
+        OrderEvent::Fulfilled { fulfilment, lines: _, tracking } => {
+            let tracking = tracking.as_ref().map(|tracking| format!(", {tracking}")).unwrap_or_default();
+            ("fulfilled", Some(format!("{fulfilment}{tracking}")))
+        }
+        OrderEvent::Completed => ("completed", None),
+    }
+}

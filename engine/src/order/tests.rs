@@ -1,0 +1,1 @@
+//! Promises of an order, one row each.
