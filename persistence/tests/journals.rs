@@ -73,15 +73,15 @@ fn a_flipped_byte_cuts_only_the_last_frame_and_refuses_anywhere_else() {
     let root = tempfile::tempdir().unwrap();
     let paths = paths(root.path());
     let mut journal = open(&paths);
-    // Two segments: 3 frames fill the first, 2 stand in the second.
-    let long = [1_u8; 900];
-    write(&mut journal, &[&long, &long, &long, &long, b"one more", b"last"]);
+    // Two segments, three frames each.
+    let long = [1_u8; 1_000];
+    write(&mut journal, &[&long[..], &long, &long, &long, b"one more", b"last"]);
     drop(journal);
     let mut cuts = 0;
     for segment in [1_u64, 2] {
         let path = paths.journal().join(segment_name(segment));
         let whole = fs::read(&path).unwrap();
-        let last_begin = SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + 8;
+        let last_begin = SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + 1_008;
         let last_end = last_begin + FRAME_HEADER_BYTES + 4;
         for at in 0..whole.len() {
             let mut bytes = whole.clone();
@@ -120,20 +120,15 @@ fn stale_frames_of_another_segment_never_pass() {
     let root = tempfile::tempdir().unwrap();
     let paths = paths(root.path());
     let mut journal = open(&paths);
-    let long = [3_u8; 900];
-    write(&mut journal, &[&long, &long, &long, &long, b"fifth"]);
+    let long = [3_u8; 1_000];
+    write(&mut journal, &[&long[..], &long, &long, &long, b"fifth"]);
     drop(journal);
-    // Frame 5 as it would stand in a reused file: sound in itself, at the place where frame 6 is due.
+    // Frame 1 as it would stand in a reused file: sound in itself, at the place where frame 6 is due.
     let second = paths.journal().join(segment_name(2));
     let first = fs::read(paths.journal().join(segment_name(1))).unwrap();
     let mut bytes = fs::read(&second).unwrap();
-    let end = SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 900 + FRAME_HEADER_BYTES + 5;
-    let end = if bytes[SEGMENT_HEADER_BYTES + 4] == 5 {
-        SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 5
-    } else {
-        end
-    };
-    let stale = &first[SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 900];
+    let end = SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES + 1_005;
+    let stale = &first[SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES + 1_000];
     bytes[end..end + stale.len()].copy_from_slice(stale);
     fs::write(&second, &bytes).unwrap();
     let (found, tail) = read(&paths, FrameNumber::FIRST).unwrap();

@@ -98,11 +98,13 @@ struct Gone {
     last_round: Vec<Vec<u8>>,
 }
 
-/// Sum of all rows' hashes and their number: changes with every row, whatever the order.
+/// Sum of all rows' hashes and their number, whatever the order; and how often rows were written: a mark never belongs
+/// to rows written less often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Digest {
     sum: u128,
     rows: u64,
+    generation: u64,
 }
 
 impl Digest {
@@ -116,15 +118,17 @@ impl Digest {
         self.rows = self.rows.saturating_sub(1);
     }
 
-    fn encode(self) -> [u8; 24] {
-        let mut bytes = [0; 24];
+    fn encode(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(&self.sum.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.rows.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.rows.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.generation.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Self {
-        Self { sum: u128::from_le_bytes(array_at(bytes, 0)), rows: u64_at(bytes, 16) }
+        let sum = u128::from_le_bytes(array_at(bytes, 0));
+        Self { sum, rows: u64_at(bytes, 16), generation: u64_at(bytes, 24) }
     }
 }
 
@@ -279,6 +283,7 @@ impl CheckpointStore {
                 batch.remove(keys::chunk(&key, chunk));
             }
         }
+        next.generation += 1;
         batch.insert(DIGEST_KEY, &next.encode());
         self.rows.apply_batch(batch)?;
         *digest = next;
@@ -309,7 +314,7 @@ impl CheckpointStore {
             visit(row);
             Ok(())
         })?;
-        if seen != *expected {
+        if (seen.sum, seen.rows) != (expected.sum, expected.rows) {
             let what = format!("{} rows where {} are due, or older ones", seen.rows, expected.rows);
             return Err(CheckpointError::damaged(what));
         }
@@ -330,7 +335,7 @@ impl CheckpointStore {
             Some((key, _)) => u64::from_be_bytes(array_at(&key, 0)) + 1,
             None => 1,
         };
-        self.marks.insert(round.to_be_bytes(), encode_mark(mark))?;
+        self.marks.insert(round.to_be_bytes(), encode_mark(mark, self.digest.lock().generation))?;
         self.sync()?;
         for key in self.marks.range(..round.saturating_sub(1).to_be_bytes()).keys() {
             self.marks.remove(key?)?;
@@ -348,7 +353,12 @@ impl CheckpointStore {
         let mut marks = Vec::with_capacity(2);
         for entry in self.marks.iter().rev().take(2) {
             // An older mark does not fit newer rows (some were gone since), so a damaged one is not passed over.
-            marks.push(decode_mark(&entry?.1).ok_or_else(|| CheckpointError::damaged("a round's mark"))?);
+            let decoded = decode_mark(&entry?.1);
+            let (mark, generation) = decoded.ok_or_else(|| CheckpointError::damaged("a round's mark"))?;
+            if generation > self.digest.lock().generation {
+                return Err(CheckpointError::damaged("its rows are older than its mark"));
+            }
+            marks.push(mark);
         }
         Ok(marks)
     }
@@ -397,15 +407,16 @@ fn decode_row(entity: EntityKey, stored: &Stored) -> Result<EntityRow, Checkpoin
     Ok(EntityRow { entity, sequence: u64_at(head, 0), residence, blob: blob.to_vec() })
 }
 
-/// Four numbers before the sequences.
-const MARK_HEAD_BYTES: usize = 32;
+/// Five numbers before the sequences.
+const MARK_HEAD_BYTES: usize = 40;
 
-fn encode_mark(mark: &RoundMark) -> Vec<u8> {
+fn encode_mark(mark: &RoundMark, generation: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MARK_HEAD_BYTES + PARTITIONS * 8 + 16);
     bytes.extend_from_slice(&mark.replay_from_frame.0.to_le_bytes());
     bytes.extend_from_slice(&mark.durable_frame.0.to_le_bytes());
     bytes.extend_from_slice(&mark.position_max.to_le_bytes());
     bytes.extend_from_slice(&mark.at_ms.to_le_bytes());
+    bytes.extend_from_slice(&generation.to_le_bytes());
     for sequence in &mark.sequences {
         bytes.extend_from_slice(&sequence.to_le_bytes());
     }
@@ -414,7 +425,8 @@ fn encode_mark(mark: &RoundMark) -> Vec<u8> {
     bytes
 }
 
-fn decode_mark(bytes: &[u8]) -> Option<RoundMark> {
+/// The mark and the generation of the rows it was set on.
+fn decode_mark(bytes: &[u8]) -> Option<(RoundMark, u64)> {
     let (body, hash) = bytes.split_at_checked(MARK_HEAD_BYTES + PARTITIONS * 8)?;
     if chunks::hash(b"mark", body) != hash {
         return None;
@@ -423,13 +435,14 @@ fn decode_mark(bytes: &[u8]) -> Option<RoundMark> {
     for (partition, sequence) in sequences.iter_mut().enumerate() {
         *sequence = u64_at(body, MARK_HEAD_BYTES + partition * 8);
     }
-    Some(RoundMark {
+    let mark = RoundMark {
         replay_from_frame: FrameNumber(u64_at(body, 0)),
         durable_frame: FrameNumber(u64_at(body, 8)),
         position_max: u64_at(body, 16),
         at_ms: u64_at(body, 24),
         sequences,
-    })
+    };
+    Some((mark, u64_at(body, 32)))
 }
 
 /// Opens sled itself. Background threads of a store closed a moment ago may still hold its lock; our own LOCK file says
