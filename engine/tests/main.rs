@@ -1,0 +1,3 @@
+//! The one integration binary of the engine crate: tests that read the workspace itself.
+
+mod tidy;

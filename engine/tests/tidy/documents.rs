@@ -1,0 +1,87 @@
+//! Documents agree with the checkout: links resolve, and what the README points at is there.
+
+use super::{File, assert_none, files, root};
+
+/// Targets of the inline links `[text](target)` outside fenced code, with their line numbers.
+fn links(file: &File) -> Vec<(usize, String)> {
+    let mut links = vec![];
+    let mut fenced = false;
+    for (index, line) in file.text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        }
+        if fenced {
+            continue;
+        }
+        for rest in line.split("](").skip(1) {
+            if let Some((target, _)) = rest.split_once(')') {
+                links.push((index + 1, target.to_owned()));
+            }
+        }
+    }
+    links
+}
+
+fn documents() -> Vec<File> {
+    files().into_iter().filter(|file| file.ends_with("md")).collect()
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut offences = vec![];
+    for file in documents() {
+        for (number, target) in links(&file) {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let directory = root().join(&file.path).parent().unwrap().to_owned();
+            if path.starts_with('/') || !directory.join(path).exists() {
+                offences.push(format!("{}:{number} leads to {target}", file.path));
+            }
+        }
+    }
+    assert_none("links", &offences);
+}
+
+#[test]
+fn files_named_in_documents_exist() {
+    let mut offences = vec![];
+    for file in documents() {
+        for (index, line) in file.text.lines().enumerate() {
+            for name in line.split('`').skip(1).step_by(2) {
+                let ours = ["docs/", "deploy/", "loadtests/", "scripts/", ".ci/"]
+                    .iter()
+                    .any(|room| name.starts_with(room));
+                if ours && !name.contains([' ', '*', '…', '<', '$']) && !root().join(name).exists() {
+                    offences.push(format!("{}:{} names {name}", file.path, index + 1));
+                }
+            }
+        }
+    }
+    assert_none("files named in documents", &offences);
+}
+
+#[test]
+fn the_readme_leads_to_every_document() {
+    let Some(readme) = documents().into_iter().find(|file| file.path == "README.md") else {
+        panic!("there is no README.md");
+    };
+    let mut offences = vec![];
+    for document in documents() {
+        let is_top = document.path.strip_prefix("docs/").is_some_and(|name| !name.contains('/'));
+        if is_top && !readme.text.contains(&document.path) {
+            offences.push(format!("README.md does not name {}", document.path));
+        }
+    }
+    assert_none("documents nobody finds", &offences);
+}
+
+#[test]
+fn the_checks_are_the_readmes_test_command() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_default();
+    let command = "./scripts/test";
+    for path in ["README.md", ".ci/run"] {
+        assert!(read(path).contains(command), "{path} does not name {command}");
+    }
+}
