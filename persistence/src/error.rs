@@ -200,16 +200,12 @@ pub enum StartError {
         found: u64,
     },
     /// The checkpoint knows more than the journal: durable records are gone.
-    #[error("the checkpoint in {} reflects sequence {checkpoint} of partition {partition}, but the journal ends at {journal}: durable records are missing; restore the newest journal segments from a copy", path.display())]
+    #[error("the checkpoint in {} {what}: durable records are missing; restore the newest journal segments from a copy", path.display())]
     CheckpointAhead {
         /// The checkpoint's directory.
         path: PathBuf,
-        /// Partition.
-        partition: u16,
-        /// Sequence the checkpoint reflects.
-        checkpoint: u64,
-        /// Last sequence of the journal.
-        journal: u64,
+        /// What it reflects and where the journal ends.
+        what: String,
     },
     /// Records before the first segment at hand are needed.
     #[error("the journal in {} begins at frame {first_frame}, but frame {needed_frame} is needed; put the archived segments back", directory.display())]
@@ -222,10 +218,13 @@ pub enum StartError {
         needed_frame: u64,
     },
     /// The rebuilt state breaks a law; never served.
-    #[error(
-        "the recovered state breaks {0}; keep the data directory as it is and report this, or restore a copy"
-    )]
-    Law(Violation),
+    #[error("{place}: {violation}; keep the data directory as it is and report this, or restore a copy")]
+    Law {
+        /// Where it showed.
+        place: String,
+        /// What it breaks.
+        violation: Violation,
+    },
 }
 
 impl StartError {
@@ -249,7 +248,7 @@ impl StartError {
             | Self::Gap { .. }
             | Self::CheckpointAhead { .. }
             | Self::MissingFrames { .. }
-            | Self::Law(_)
+            | Self::Law { .. }
             | Self::Checkpoint(CheckpointError::Damaged { .. })
             | Self::Journal(
                 JournalError::Damaged { .. }
