@@ -85,7 +85,7 @@ impl Bench {
 
 /// Runs a table and returns the names of the events, refusals and quiet ends it reached.
 ///
-/// Columns: op, id, units (or ms, for extend), options, now_ms, outcome, on_hand, reserved, sold, sellable. `-` is
+/// Columns: op, id, units (or ms, for extend), options, `now_ms`, outcome, `on_hand`, reserved, sold, sellable. `-` is
 /// "none" or, on the right, "not looked at". An outcome's number is what was granted, freed or set.
 fn check(name: &str, table: &str) -> BTreeSet<String> {
     let mut bench = Bench::new();

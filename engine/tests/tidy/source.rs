@@ -36,13 +36,13 @@ fn files_stay_short_enough_to_hold_one_idea() {
         let usual = if file.is_test() { TEST_LINES_MAX } else { LINES_MAX };
         match LONGER.iter().find(|(path, ..)| *path == file.path) {
             None if lines > usual => {
-                offences.push(format!("{} has {lines} lines, {usual} are enough", file.path))
+                offences.push(format!("{} has {lines} lines, {usual} are enough", file.path));
             }
             Some((path, allowed, _)) if lines > *allowed => {
                 offences.push(format!("{path} grew from {allowed} to {lines} lines; divide it"));
             }
             Some((path, ..)) if lines <= usual => {
-                offences.push(format!("{path} is short now; take it off the list"))
+                offences.push(format!("{path} is short now; take it off the list"));
             }
             None | Some(_) => {}
         }

@@ -165,13 +165,13 @@ impl Model {
                     "Committed".into()
                 }
             },
-            Ask::Release { id } => match self.open(id, now) {
-                Err(refusal) => refusal,
-                Ok(_) => {
-                    self.holders.remove(&id);
-                    "Released".into()
+            Ask::Release { id } => {
+                if let Err(refusal) = self.open(id, now) {
+                    return refusal;
                 }
-            },
+                self.holders.remove(&id);
+                "Released".into()
+            }
             Ask::Expire { id } => match self.holders.get(&id) {
                 Some(holder) if holder.public && holder.until <= now => {
                     self.holders.remove(&id);
@@ -187,13 +187,13 @@ impl Model {
                     "PartSold".into()
                 }
             },
-            Ask::Free { id } => match self.holders.remove(&id) {
-                None => "Nothing".into(),
-                Some(_) => {
-                    self.ended_parts.insert(id, now);
-                    "PartFreed".into()
+            Ask::Free { id } => {
+                if self.holders.remove(&id).is_none() {
+                    return "Nothing".into();
                 }
-            },
+                self.ended_parts.insert(id, now);
+                "PartFreed".into()
+            }
             Ask::Restock { step, quantity } => {
                 let units = i128::from(quantity).min(self.sold());
                 if units < 1 || self.restocks.contains_key(&step) {
