@@ -18,11 +18,9 @@ pub mod journal;
 pub mod memory_journal;
 pub mod reader;
 pub mod record;
-pub mod recovery;
 pub mod segment;
 pub mod space;
 pub mod writer;
 
 mod disk;
 mod preparer;
-mod sequences;

@@ -90,6 +90,8 @@ pub struct RecoveryReport {
 pub struct Recovered {
     /// Every entity in memory, with answers and endings met in the replay. Its spilled ledger pages are in the store already.
     pub world: World,
+    /// Entities that the replay changed beyond their checkpoint row, each with the sequence of its last event.
+    pub touched: HashMap<EntityKey, u64, foldhash::fast::RandomState>,
     /// Last sequence of every partition.
     pub sequences: [u64; PARTITIONS],
     /// Larger than every position used.
@@ -162,6 +164,7 @@ pub fn recover(
         next_position: rebuild.position_max + 1,
         last_at_ms: rebuild.last_at_ms,
         next_frame: tail.next_frame,
+        touched: rebuild.touched,
         world: rebuild.world,
         journal,
         store,
@@ -211,6 +214,7 @@ struct Rebuild {
     last_at_ms: u64,
     records_replayed: u64,
     records_skipped: u64,
+    touched: HashMap<EntityKey, u64, foldhash::fast::RandomState>,
 }
 
 impl Rebuild {
@@ -243,6 +247,7 @@ impl Rebuild {
             last_at_ms: mark.at_ms,
             records_replayed: 0,
             records_skipped: 0,
+            touched: HashMap::default(),
             mark,
         }
     }
@@ -329,6 +334,7 @@ impl Rebuild {
             place: format!("the frame at offset {} of {}", frame.offset, frame.file.display()),
             violation,
         })?;
+        self.touched.insert(entry.entity, header.sequence);
         self.records_replayed += 1;
         if self.records_replayed.is_multiple_of(Self::FORGET_EVERY_RECORDS) {
             self.world.forget_before(Timestamp(self.last_at_ms));

@@ -1,0 +1,451 @@
+//! Proves a data directory offline: reads the whole journal, folds it anew and checks every law that bytes can show.
+//!
+//! Changes nothing on disk: it works beside a stopped engine and on a copy of the checkpoint store. Laws 3 and 4 speak
+//! of what clients were told, which no disk knows; the crash tests prove those. Start at [`verify`].
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use doorbuster_engine::event::{EntityKey, Entry, Event};
+use doorbuster_engine::identity::Timestamp;
+use doorbuster_engine::invariants::{LAWS, Violation};
+use doorbuster_engine::stock::StockEvent;
+use doorbuster_engine::world::{ANSWER_MEMORY_MS, Snapshot, World};
+use serde::Serialize;
+
+use crate::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
+use crate::codec::{self, RawRecord};
+use crate::directory::{DataDirectory, DataPaths};
+use crate::error::{CheckpointError, StartError};
+use crate::frame::FrameNumber;
+use crate::reader::{Cut, FrameView, JournalReader};
+use crate::recovery::{Progress, unreadable};
+use crate::sequences::Sequences;
+
+/// Something that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The law it breaks.
+    pub law: u8,
+    /// In which file, where one is to blame.
+    pub file: Option<PathBuf>,
+    /// Offset of the frame in it, in bytes.
+    pub offset: Option<u64>,
+    /// What was seen, with the remedy where there is one.
+    pub what: String,
+}
+
+/// How often one law was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LawChecked {
+    /// Its number.
+    pub law: u8,
+    /// What it says.
+    pub text: &'static str,
+    /// How many times it was checked; 0 for those that bytes on disk cannot show.
+    pub checks: u64,
+}
+
+/// What a verification read and found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// Whose data.
+    pub engine: String,
+    /// Segment files read.
+    pub segments: u64,
+    /// How many of them lie in the archive.
+    pub segments_archived: u64,
+    /// First frame read; the fold starts from nothing there.
+    pub first_frame: FrameNumber,
+    /// Frames read.
+    pub frames: u64,
+    /// Records folded.
+    pub records: u64,
+    /// Bytes of the journal.
+    pub bytes: u64,
+    /// Entities in the folded state, by kind.
+    pub entities: BTreeMap<&'static str, u64>,
+    /// Checkpoint rows compared with the fold at their sequence.
+    pub checkpoint_rows: u64,
+    /// The torn tail the next start will cut: no problem, it was never acknowledged.
+    pub cut: Option<Cut>,
+    /// Each law with its number of checks.
+    pub laws: Vec<LawChecked>,
+    /// What is wrong; the first hundred.
+    pub problems: Vec<Problem>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Verifies the data directory at `path`. Refuses while an engine runs on it.
+///
+/// What is wrong with the data is in the report; an error means that it could not be read at all.
+pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, StartError> {
+    let began = Instant::now();
+    let directory = DataDirectory::open_offline(path)?;
+    let mut audit = Audit::default();
+    audit.read_checkpoint(directory.paths());
+    if let Err(error) = audit.read_journal(&directory, progress) {
+        audit.blame_start(error)?;
+    }
+    audit.finish(progress);
+    let mut entities = BTreeMap::new();
+    for entity in audit.world.entities.keys() {
+        *entities.entry(entity.kind()).or_insert(0) += 1;
+    }
+    let laws = LAWS.iter().zip(audit.checks);
+    Ok(VerifyReport {
+        engine: directory.engine().to_string(),
+        segments: audit.segments,
+        segments_archived: audit.segments_archived,
+        first_frame: audit.first_frame,
+        frames: audit.frames,
+        records: audit.records,
+        bytes: audit.bytes,
+        entities,
+        checkpoint_rows: audit.rows_compared,
+        cut: audit.cut,
+        laws: laws.map(|(law, checks)| LawChecked { law: law.number, text: law.text, checks }).collect(),
+        problems: audit.problems,
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+#[derive(Default)]
+struct Audit {
+    world: World,
+    /// Rows not compared yet.
+    rows: HashMap<EntityKey, EntityRow, foldhash::fast::RandomState>,
+    mark: Option<RoundMark>,
+    /// Public reservations that ended and were not made again since.
+    ended: HashSet<u128, foldhash::fast::RandomState>,
+    last_at_ms: u64,
+    /// Whether the fold reached the journal's end, so that the final state means something.
+    complete: bool,
+    checks: [u64; LAWS.len()],
+    problems: Vec<Problem>,
+    segments: u64,
+    segments_archived: u64,
+    first_frame: FrameNumber,
+    frames: u64,
+    records: u64,
+    bytes: u64,
+    rows_compared: u64,
+    cut: Option<Cut>,
+}
+
+impl Audit {
+    /// Beyond it a list helps nobody.
+    const PROBLEMS_MAX: usize = 100;
+
+    /// Answers older than a day are dropped whenever this many records were folded, to bound memory.
+    const FORGET_EVERY_RECORDS: u64 = 1 << 20;
+
+    fn checked(&mut self, law: u8) {
+        if let Some(count) = self.checks.get_mut(usize::from(law).wrapping_sub(1)) {
+            *count += 1;
+        }
+    }
+
+    fn blame(&mut self, law: u8, place: Option<(&Path, u64)>, what: impl Into<String>) {
+        if self.problems.len() < Self::PROBLEMS_MAX {
+            let file = place.map(|(file, _)| file.to_path_buf());
+            let offset = place.map(|(_, offset)| offset);
+            self.problems.push(Problem { law, file, offset, what: what.into() });
+        }
+    }
+
+    /// Turns a refusal to start into a problem, where it speaks of the data.
+    fn blame_start(&mut self, error: StartError) -> Result<(), StartError> {
+        use crate::error::JournalError as J;
+
+        let what = error.to_string();
+        match &error {
+            StartError::Gap { file, offset, .. } | StartError::Journal(J::Damaged { file, offset, .. }) => {
+                self.blame(9, Some((file, *offset)), what);
+            }
+            StartError::Journal(J::ForeignSegment { file }) => self.blame(9, Some((file, 0)), what),
+            StartError::Journal(J::MissingSegment { .. }) | StartError::MissingFrames { .. } => {
+                self.blame(9, None, what);
+            }
+            StartError::Law { violation, .. } => self.blame(violation.law, None, what),
+            StartError::CheckpointAhead { .. } => self.blame(3, None, what),
+            StartError::NotWritable { .. }
+            | StartError::NotADataDirectory { .. }
+            | StartError::Locked { .. }
+            | StartError::NewerVersion { .. }
+            | StartError::DiskFull { .. }
+            | StartError::Damaged { .. }
+            | StartError::Journal(
+                J::Io { .. }
+                | J::Full { .. }
+                | J::FrameTooLarge { .. }
+                | J::Stopped { .. }
+                | J::NewerVersion { .. },
+            )
+            | StartError::Checkpoint(_) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes all rows of a copy of the store; an unsound store is named, and costs only time at the next start.
+    fn read_checkpoint(&mut self, paths: &DataPaths) {
+        let path = paths.checkpoint();
+        if !path.join("db").exists() {
+            return;
+        }
+        let rows = Copied::of(&path).map_err(CheckpointError::io("copy", &path)).and_then(|copied| {
+            // sled 0.34 panics on some damage; that is damage too.
+            let read = catch_unwind(AssertUnwindSafe(|| read_rows(&copied.path)));
+            read.unwrap_or_else(|_| Err(CheckpointError::damaged("sled panicked when reading it")))
+        });
+        match rows {
+            Ok((rows, mark)) => {
+                self.rows = rows;
+                self.mark = mark;
+            }
+            Err(error) => self.blame(10, Some((&path, 0)), error.to_string()),
+        }
+    }
+
+    fn read_journal(
+        &mut self,
+        directory: &DataDirectory,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), StartError> {
+        let mut reader = JournalReader::open(directory.paths(), directory.engine(), FrameNumber::FIRST)?;
+        self.segments = reader.segments().len() as u64;
+        self.segments_archived = reader.segments().iter().filter(|segment| segment.archived).count() as u64;
+        self.bytes = reader.bytes_left();
+        self.first_frame = reader.first_frame();
+        if self.first_frame > FrameNumber::FIRST {
+            return Err(StartError::MissingFrames {
+                directory: directory.paths().archive(),
+                first_frame: self.first_frame.0,
+                needed_frame: FrameNumber::FIRST.0,
+            });
+        }
+        let bytes_total = self.bytes;
+        let mut sequences = Sequences::after(std::array::from_fn(|_| 0));
+        while let Some(frame) = reader.next_frame()? {
+            self.fold_frame(&frame, &mut sequences)?;
+            self.frames += 1;
+            self.checked(9);
+            if self.frames.is_multiple_of(1_024) {
+                let bytes = bytes_total.saturating_sub(reader.bytes_left());
+                progress(Progress::Journal { bytes, bytes_total, records: self.records });
+            }
+        }
+        let tail = reader.tail();
+        self.cut.clone_from(&tail.cut);
+        self.complete = true;
+        let last = sequences.last();
+        if let Some(mark) = self.mark.take() {
+            self.checked(3);
+            let behind = (0..last.len()).find(|index| last[*index] < mark.sequences[*index]);
+            if tail.next_frame <= mark.durable_frame || behind.is_some() {
+                let what = format!("reflects frame {}, the journal ends before", mark.durable_frame);
+                return Err(StartError::CheckpointAhead { path: directory.paths().checkpoint(), what });
+            }
+        }
+        let ahead = self.rows.values().find(|row| row.sequence > last[usize::from(row.entity.partition())]);
+        if let Some(row) = ahead {
+            let what = format!("reflects record {} of {}, the journal ends before", row.sequence, row.entity);
+            return Err(StartError::CheckpointAhead { path: directory.paths().checkpoint(), what });
+        }
+        Ok(())
+    }
+
+    fn fold_frame(&mut self, frame: &FrameView<'_>, sequences: &mut Sequences) -> Result<(), StartError> {
+        let mut count = 0;
+        for record in codec::records(frame.body) {
+            let record = record.map_err(|error| unreadable(frame, error))?;
+            sequences.meet(&record.header).map_err(|gap| StartError::Gap {
+                file: frame.file.to_path_buf(),
+                offset: frame.offset,
+                partition: gap.partition,
+                expected: gap.expected,
+                found: gap.found,
+            })?;
+            let entry = record.entry().map_err(|error| unreadable(frame, error))?;
+            if entry.entity.partition() != record.header.partition {
+                let what = format!("{} is recorded in partition {}", entry.entity, record.header.partition);
+                return Err(frame.damaged(what).into());
+            }
+            self.checked(9);
+            self.fold_record(frame, &record, &entry);
+            count += 1;
+        }
+        if count != frame.records {
+            return Err(frame
+                .damaged(format!("a frame says {} records and holds {count}", frame.records))
+                .into());
+        }
+        Ok(())
+    }
+
+    fn fold_record(&mut self, frame: &FrameView<'_>, record: &RawRecord<'_>, entry: &Entry) {
+        let place = Some((frame.file, frame.offset));
+        // A row reflects everything up to its sequence: the state just before the first record after it.
+        if self.rows.get(&entry.entity).is_some_and(|row| record.header.sequence > row.sequence)
+            && let Some(row) = self.rows.remove(&entry.entity)
+        {
+            self.compare_row(&row);
+        }
+        self.check_key(place, record, entry);
+        self.check_ending(place, entry);
+        self.last_at_ms = self.last_at_ms.max(record.header.at_ms);
+        match self.world.apply(entry, record.recorded()) {
+            Ok(()) => self.checked(10),
+            Err(violation) => self.blame_violation(place, &violation),
+        }
+        self.records += 1;
+        let Some(snapshot) = self.world.entities.get(&entry.entity) else { return };
+        let (laws, seen): (&[u8], _) = match snapshot {
+            // The sum over all holds is taken at the end: at every event it would cost the square of a rush.
+            Snapshot::Stock(stock) => (&[1], stock.check()),
+            Snapshot::Reservation(reservation) => (&[2, 6, 11], reservation.check()),
+            Snapshot::Cart(cart) => (&[11], cart.check()),
+            Snapshot::Order(order) => (&[6, 7, 8, 11], order.check()),
+        };
+        for law in laws {
+            self.checked(*law);
+        }
+        if let Err(violation) = seen {
+            self.blame_violation(place, &violation);
+        }
+        if self.records.is_multiple_of(Self::FORGET_EVERY_RECORDS) {
+            self.world.forget_before(Timestamp(self.last_at_ms));
+        }
+    }
+
+    /// Law 5: while a key is remembered, nothing happens under it for another body.
+    fn check_key(&mut self, place: Option<(&Path, u64)>, record: &RawRecord<'_>, entry: &Entry) {
+        let Some(request) = entry.request else { return };
+        self.checked(5);
+        let Some(settled) = self.world.settled.get(&request.key) else { return };
+        let remembered = settled.at.plus_ms(ANSWER_MEMORY_MS) > Timestamp(record.header.at_ms);
+        if remembered && settled.fingerprint != request.fingerprint {
+            let what = format!("{} changed {} for another body than it answered", request.key, entry.entity);
+            self.blame(5, place, what);
+        }
+    }
+
+    /// Law 2: a public reservation ends once, until it is made anew.
+    fn check_ending(&mut self, place: Option<(&Path, u64)>, entry: &Entry) {
+        let Event::Stock(event) = &entry.event else { return };
+        if let StockEvent::Reserved { reservation, .. } = event {
+            self.ended.remove(&reservation.0);
+        }
+        if let StockEvent::Committed { reservation }
+        | StockEvent::Released { reservation }
+        | StockEvent::Expired { reservation } = event
+        {
+            self.checked(2);
+            if !self.ended.insert(reservation.0) {
+                self.blame(2, place, format!("{reservation} of {} ends a second time", entry.entity));
+            }
+        }
+    }
+
+    fn blame_violation(&mut self, place: Option<(&Path, u64)>, violation: &Violation) {
+        self.blame(violation.law, place, violation.to_string());
+    }
+
+    /// Law 10: a row is what the fold is at its sequence.
+    fn compare_row(&mut self, row: &EntityRow) {
+        self.rows_compared += 1;
+        self.checked(10);
+        if row.residence == Residence::Gone {
+            return;
+        }
+        let folded = self.world.entities.get(&row.entity);
+        let what = match (codec::decode_stored::<Snapshot>(&row.blob), folded) {
+            (Ok(stored), Some(folded)) if stored == *folded => return,
+            // The fold forgets a finished coordinator at once, the store at the next round.
+            (Ok(Snapshot::Reservation(stored)), None) if stored.is_finished() => return,
+            (Ok(_), Some(_)) => "differs from the journal folded up to".to_owned(),
+            (Ok(_), None) => "is of an entity that the journal does not have at".to_owned(),
+            (Err(error), _) => format!("cannot be read ({error}) at"),
+        };
+        let remedy = "move the checkpoint directory away, it is rebuilt from the journal";
+        let what = format!("the checkpoint row of {} {what} sequence {}; {remedy}", row.entity, row.sequence);
+        self.blame(10, None, what);
+    }
+
+    fn finish(&mut self, progress: &mut dyn FnMut(Progress)) {
+        if !self.complete {
+            return;
+        }
+        progress(Progress::Laws { entities: self.world.entities.len() as u64 });
+        for row in std::mem::take(&mut self.rows).into_values() {
+            self.compare_row(&row);
+        }
+        let broken: Vec<Violation> =
+            self.world.entities.values().filter_map(|snapshot| snapshot.check().err()).collect();
+        for violation in broken {
+            self.blame_violation(None, &violation);
+        }
+        self.checks[0] +=
+            self.world.entities.keys().filter(|key| matches!(key, EntityKey::Sku(_))).count() as u64;
+    }
+}
+
+type Rows = HashMap<EntityKey, EntityRow, foldhash::fast::RandomState>;
+
+fn read_rows(path: &Path) -> Result<(Rows, Option<RoundMark>), CheckpointError> {
+    let store = CheckpointStore::open(path)?;
+    let mark = store.marks()?.into_iter().next();
+    let mut rows = Rows::default();
+    store.for_each(|row| {
+        rows.insert(row.entity.clone(), row);
+    })?;
+    Ok((rows, mark))
+}
+
+/// A copy of the store in the system's temporary directory, since sled writes even when it only reads.
+struct Copied {
+    path: PathBuf,
+}
+
+impl Copied {
+    fn of(store: &Path) -> io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        let name = format!("doorbuster-verify-{:016x}", u64::from_le_bytes(random));
+        let copied = Self { path: std::env::temp_dir().join(name) };
+        copy_directory(store, &copied.path)?;
+        Ok(copied)
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
