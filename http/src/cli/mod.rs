@@ -1,3 +1,5 @@
 //! The `doorbuster` command.
 
+pub mod import;
 pub mod replay;
+pub mod rush;

@@ -91,7 +91,8 @@ impl Tally {
 /// A histogram from 1 µs to 10 minutes at three digits; longer answers count as the longest.
 pub(crate) fn microseconds() -> Histogram<u64> {
     // The bounds are constants that the crate accepts; `new` cannot fail for the digits alone either.
-    Histogram::new_with_bounds(1, 600_000_000, 3).unwrap_or_else(|_| unreachable!("Invariant: constant bounds are sound"))
+    Histogram::new_with_bounds(1, 600_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("Invariant: constant bounds are sound"))
 }
 
 #[cfg(test)]

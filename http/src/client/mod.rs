@@ -22,7 +22,7 @@ pub(crate) use measure::microseconds;
 pub use measure::{Latency, Tally};
 pub use wire::{
     CartLineReply, CartReply, ImportReply, ItemReply, MoneyReply, OrderReply, ProblemReply, RejectedRow,
-    ReservationReply, StockReply,
+    ReservationReply, StockReply, TotalsReply,
 };
 
 /// Largest reply taken: a whole cart of a thousand lines is a tenth of it. Beyond it something else is talking.
@@ -57,7 +57,9 @@ pub enum Failure {
         url: String,
     },
     /// Nobody answered, or only with "later", until the patience ended.
-    #[error("no answer from {url} for {waited_s} s (last: {last}); is the engine running? Raise --patience-s to wait longer")]
+    #[error(
+        "no answer from {url} for {waited_s} s (last: {last}); is the engine running? Raise --patience-s to wait longer"
+    )]
     Unreachable {
         /// Where.
         url: String,
@@ -233,24 +235,25 @@ impl Call<'_> {
             };
             let pause = wait.unwrap_or(backoff).max(backoff);
             if begun.elapsed() + pause > self.patience {
-                return Err(Failure::Unreachable {
-                    url: self.client.base.to_string(),
-                    waited_s: begun.elapsed().as_secs(),
-                    last,
-                });
+                return Err(self.gave_up(begun, last));
             }
             actix_rt::time::sleep(pause).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
     }
 
-    /// Sends a body that is made anew for each attempt, for imports longer than memory.
-    pub async fn send_stream<S, E>(self, content_type: &'static str, body: impl Fn() -> S) -> Result<Answer, Failure>
+    /// Sends a body that is made anew for each attempt, for imports longer than memory. The patience counts from the
+    /// last attempt that got somewhere: a long import may be cut off late.
+    pub async fn send_stream<S, E>(
+        self,
+        content_type: &'static str,
+        body: impl Fn() -> S,
+    ) -> Result<Answer, Failure>
     where
         S: Stream<Item = Result<Bytes, E>> + 'static,
         E: Into<Box<dyn std::error::Error>> + 'static,
     {
-        let begun = Instant::now();
+        let mut failing_since = Instant::now();
         let mut backoff = BACKOFF_MIN;
         loop {
             let sent_at = Instant::now();
@@ -259,17 +262,20 @@ impl Call<'_> {
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Later { wait, last } => (wait, last),
             };
+            if sent_at.elapsed() > self.patience {
+                failing_since = Instant::now();
+            }
             let pause = wait.unwrap_or(backoff).max(backoff);
-            if begun.elapsed() > self.patience.max(self.timeout) {
-                return Err(Failure::Unreachable {
-                    url: self.client.base.to_string(),
-                    waited_s: begun.elapsed().as_secs(),
-                    last,
-                });
+            if failing_since.elapsed() + pause > self.patience {
+                return Err(self.gave_up(failing_since, last));
             }
             actix_rt::time::sleep(pause).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    fn gave_up(&self, since: Instant, last: String) -> Failure {
+        Failure::Unreachable { url: self.client.base.to_string(), waited_s: since.elapsed().as_secs(), last }
     }
 
     async fn attempt(&self) -> Attempt {
@@ -419,7 +425,12 @@ mod tests {
 
     #[test]
     fn a_path_segment_carries_any_sku() {
-        for (sku, segment) in [("85123A", "85123A"), ("BANK CHARGES", "BANK%20CHARGES"), ("a.b_c-d", "a.b_c-d"), ("é/", "%C3%A9%2F")] {
+        for (sku, segment) in [
+            ("85123A", "85123A"),
+            ("BANK CHARGES", "BANK%20CHARGES"),
+            ("a.b_c-d", "a.b_c-d"),
+            ("é/", "%C3%A9%2F"),
+        ] {
             assert_eq!(path_segment(sku), segment);
         }
     }
@@ -434,7 +445,8 @@ mod tests {
 
     /// A stub that says "later" twice and then tells what it was sent.
     async fn stubborn(calls: web::Data<Arc<AtomicU32>>, request: HttpRequest, body: Bytes) -> HttpResponse {
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+        let header =
+            |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
         match calls.fetch_add(1, Ordering::SeqCst) {
             0 => HttpResponse::ServiceUnavailable()
                 .insert_header(("Retry-After", "0"))
@@ -469,10 +481,9 @@ mod tests {
                 "path": "/v1/x",
             });
             assert_eq!(seen, expected);
-            let tally = client.tally();
-            assert_eq!(tally.refusals(), [(503, "overloaded".to_owned(), 1), (409, "request_in_progress".to_owned(), 1)]);
-            assert_eq!(tally.latencies()[0].count, 3);
-            drop(tally);
+            let refusals = client.tally().refusals();
+            assert_eq!(refusals, [(503, "overloaded".to_owned(), 1), (409, "request_in_progress".to_owned(), 1)]);
+            assert_eq!(client.tally().latencies()[0].count, 3);
             handle.stop(false).await;
         });
     }

@@ -121,7 +121,9 @@ impl StockReply {
             return Some(format!("law 1: received {received} is not on_hand {on_hand} + sold {sold}"));
         }
         if available != on_hand - reserved {
-            return Some(format!("law 1: available {available} is not on_hand {on_hand} - reserved {reserved}"));
+            return Some(format!(
+                "law 1: available {available} is not on_hand {on_hand} - reserved {reserved}"
+            ));
         }
         if [received, on_hand, reserved, available, sellable, sold].iter().any(|figure| *figure < 0) {
             return Some(format!("law 1: a figure is negative in {self:?}"));

@@ -33,8 +33,15 @@ pub enum Field {
 
 impl Field {
     /// All of them, in the order of their columns in [`Columns`].
-    pub const ALL: [Self; 7] =
-        [Self::Invoice, Self::Sku, Self::Description, Self::Quantity, Self::Date, Self::Price, Self::Customer];
+    pub const ALL: [Self; 7] = [
+        Self::Invoice,
+        Self::Sku,
+        Self::Description,
+        Self::Quantity,
+        Self::Date,
+        Self::Price,
+        Self::Customer,
+    ];
 
     /// Its name in a mapping.
     pub fn name(self) -> &'static str {
@@ -167,7 +174,11 @@ impl FromStr for Columns {
         }
         for (field, names) in Field::ALL.iter().zip(&columns.names) {
             if field.is_required() && names.is_empty() {
-                return Err(format!("the mapping names no column for {}; add {}=…", field.name(), field.name()));
+                return Err(format!(
+                    "the mapping names no column for {}; add {}=…",
+                    field.name(),
+                    field.name()
+                ));
             }
         }
         Ok(columns)
@@ -233,8 +244,8 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_name_wherever_they_stand() {
-        let places =
-            Columns::online_retail().places(&header("Country,Customer ID,Price,InvoiceDate,quantity,StockCode,Invoice"));
+        let places = Columns::online_retail()
+            .places(&header("Country,Customer ID,Price,InvoiceDate,quantity,StockCode,Invoice"));
         assert_eq!(places, Ok([Some(6), Some(5), None, Some(4), Some(3), Some(2), Some(1)]));
         let own: Columns = "invoice=No,sku=Item,quantity=Qty,date=When,price=Each".parse().unwrap();
         assert_eq!(
@@ -246,7 +257,10 @@ mod tests {
     #[test]
     fn a_missing_column_is_named_with_the_remedy() {
         let told = Columns::shopify().places(&header("Name,Email")).unwrap_err().to_string();
-        assert!(told.contains("Lineitem sku") && told.contains("Name, Email") && told.contains("--columns"), "{told}");
+        assert!(
+            told.contains("Lineitem sku") && told.contains("Name, Email") && told.contains("--columns"),
+            "{told}"
+        );
         for (mapping, part) in
             [("invoice", "field=Column"), ("price=P", "invoice=…"), ("colour=C", "`colour` is no field")]
         {

@@ -119,8 +119,10 @@ impl Matching {
 mod tests {
     use super::*;
 
+    type Row<'a> = (&'a str, &'a str, i64, i64, Option<(usize, i64)>);
+
     /// Plays rows of (customer, sku, units, price); negative units return. Sales make orders 0, 1, 2, ….
-    fn check(rows: &[(&str, &str, i64, i64, Option<(usize, i64)>)]) {
+    fn check(rows: &[Row]) {
         let mut returns = ReturnsToCome::default();
         for (customer, sku, units, ..) in rows {
             if *units < 0 {
@@ -134,7 +136,8 @@ mod tests {
                 matching.sold(customer, sku, orders, (*units, *price), &Rc::new(Cell::new(units * price)));
                 orders += 1;
             } else {
-                let found = matching.find(customer, sku, -units, *price).map(|found| (found.order, found.price));
+                let found =
+                    matching.find(customer, sku, -units, *price).map(|found| (found.order, found.price));
                 assert_eq!(found, *expected, "row {row}");
             }
         }

@@ -157,7 +157,13 @@ impl Planner {
                 Kind::Counted(rule) => self.tally(rule, line),
                 Kind::Correction => {
                     self.tally(Rule::Correction, line);
-                    plan.adjustments.push(self.adjustment(&base, invoice, line, line.quantity, Rule::Correction));
+                    plan.adjustments.push(self.adjustment(
+                        &base,
+                        invoice,
+                        line,
+                        line.quantity,
+                        Rule::Correction,
+                    ));
                 }
                 Kind::Return => {
                     let units = -line.quantity;
@@ -215,12 +221,23 @@ impl Planner {
         }
         let lines = lines
             .iter()
-            .map(|line| PlannedLine { sku: self.named(&line.sku), quantity: line.quantity, price: line.price })
+            .map(|line| PlannedLine {
+                sku: self.named(&line.sku),
+                quantity: line.quantity,
+                price: line.price,
+            })
             .collect();
         OrderPlan { number, key, lines, total, may_come_back }
     }
 
-    fn adjustment(&self, base: &str, invoice: &Invoice, line: &Line, delta: i64, rule: Rule) -> AdjustmentPlan {
+    fn adjustment(
+        &self,
+        base: &str,
+        invoice: &Invoice,
+        line: &Line,
+        delta: i64,
+        rule: Rule,
+    ) -> AdjustmentPlan {
         AdjustmentPlan {
             key: format!("{base}:{}:adjust", line.number),
             sku: self.named(&line.sku),
@@ -261,7 +278,7 @@ fn carts<'a>(lines: &[&'a Line]) -> Vec<Vec<&'a Line>> {
 
 /// An invoice number fit for a key: printable, short. The line number beside it keeps keys different.
 fn key_part(invoice: &str) -> String {
-    invoice.chars().filter(|letter| letter.is_ascii_graphic()).take(40).collect()
+    invoice.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 
 #[cfg(test)]
@@ -325,7 +342,8 @@ mod tests {
 
     #[test]
     fn the_real_file_is_counted_to_the_line_and_the_penny() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/orders.csv"));
+        let path =
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/orders.csv"));
         if !path.exists() {
             // The file stands beside the checkout only where the project is developed; the sample covers the rest.
             return;

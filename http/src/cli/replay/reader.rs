@@ -126,9 +126,8 @@ impl<R: Read> Reader<R> {
             .iter()
             .map(|name| text(name).trim_start_matches('\u{feff}').to_owned())
             .collect();
-        let places = columns
-            .places(&header)
-            .map_err(|source| ReadError::Columns { path: path.to_owned(), source })?;
+        let places =
+            columns.places(&header).map_err(|source| ReadError::Columns { path: path.to_owned(), source })?;
         Ok(Self {
             path: path.to_owned(),
             records,
@@ -157,11 +156,8 @@ impl<R: Read> Reader<R> {
             },
         };
         let position = first.position.clone();
-        let mut invoice = Invoice {
-            number: first.invoice.clone(),
-            first_line: first.number,
-            ..Invoice::default()
-        };
+        let mut invoice =
+            Invoice { number: first.invoice.clone(), first_line: first.number, ..Invoice::default() };
         let mut next = Some(first);
         while let Some(taken) = next {
             if taken.invoice != invoice.number {
@@ -239,7 +235,8 @@ impl Fields {
         description_names_sku: bool,
         before: Option<&Line>,
     ) -> Result<Line, &'static str> {
-        let code = if self.code.is_empty() && description_names_sku { self.description.clone() } else { self.code };
+        let code =
+            if self.code.is_empty() && description_names_sku { self.description.clone() } else { self.code };
         let sku = sku::encoded(&code).map_err(|unusable| match unusable {
             sku::Unusable::Empty => "no stock code",
             sku::Unusable::TooLong => "stock code longer than a SKU may be",
@@ -286,9 +283,9 @@ fn text(bytes: &[u8]) -> String {
 /// A whole number; spreadsheets write `6.0` for 6.
 fn whole(text: &str) -> Option<i64> {
     let text = text.trim();
-    let text = text.split_once('.').map_or(Some(text), |(whole, rest)| {
-        rest.bytes().all(|digit| digit == b'0').then_some(whole)
-    })?;
+    let text = text
+        .split_once('.')
+        .map_or(Some(text), |(whole, rest)| rest.bytes().all(|digit| digit == b'0').then_some(whole))?;
     text.parse().ok()
 }
 
@@ -330,7 +327,8 @@ mod tests {
         std::iter::from_fn(|| reader.next_invoice().unwrap()).map(|(_, invoice)| invoice).collect()
     }
 
-    const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+    const HEADER: &str =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
 
     #[test]
     fn money_is_read_without_a_float() {
@@ -371,7 +369,9 @@ mod tests {
         let seen: Vec<_> = read
             .iter()
             .flat_map(|invoice| &invoice.lines)
-            .map(|line| (line.number, line.description.as_str(), line.quantity, line.price, line.customer.as_str()))
+            .map(|line| {
+                (line.number, line.description.as_str(), line.quantity, line.price, line.customer.as_str())
+            })
             .collect();
         assert_eq!(
             seen,
@@ -390,7 +390,11 @@ mod tests {
         let check = |line: &str, reason: &str| {
             let read = invoices(format!("{HEADER}{line}\n").as_bytes());
             assert_eq!(read.len(), 1, "{line}");
-            assert_eq!(read[0].bad, [BadLine { number: 1, reason: Box::leak(reason.to_owned().into()) }], "{line}");
+            assert_eq!(
+                read[0].bad,
+                [BadLine { number: 1, reason: Box::leak(reason.to_owned().into()) }],
+                "{line}"
+            );
         };
         check("1,,NAME,6,2010-12-01,2.55,,UK", "no stock code");
         check("1,A,NAME,six,2010-12-01,2.55,,UK", "quantity is no whole number");
@@ -420,7 +424,8 @@ mod tests {
 
     #[test]
     fn an_invoice_can_be_found_again_by_its_place() {
-        let file = format!("{HEADER}1,A,a,1,2010-12-02,1,,UK\n2,B,b,1,2010-12-01,1,,UK\n2,C,c,1,2010-12-01,1,,UK\n");
+        let file =
+            format!("{HEADER}1,A,a,1,2010-12-02,1,,UK\n2,B,b,1,2010-12-01,1,,UK\n2,C,c,1,2010-12-01,1,,UK\n");
         let columns = Columns::online_retail();
         let mut reader =
             Reader::new(Path::new("t.csv"), std::io::Cursor::new(file.as_bytes()), &columns, 2).unwrap();

@@ -139,7 +139,10 @@ mod tests {
         let fees = FeeList::parse(super::super::columns::ONLINE_RETAIL_FEES);
         let invoice = Invoice {
             number: number.to_owned(),
-            lines: rows.iter().map(|(code, quantity, price, customer, _)| line(code, *quantity, *price, customer)).collect(),
+            lines: rows
+                .iter()
+                .map(|(code, quantity, price, customer, _)| line(code, *quantity, *price, customer))
+                .collect(),
             ..Invoice::default()
         };
         let expected: Vec<Kind> = rows.iter().map(|row| row.4).collect();
@@ -165,7 +168,11 @@ mod tests {
             ],
         );
         // One priced line makes it an order, so its free line was given to somebody.
-        check(&retail, "536544", &[("A", 1, 0, "", Order(Rule::FreeItem)), ("71053", 1, 5, "", Order(Rule::Sold))]);
+        check(
+            &retail,
+            "536544",
+            &[("A", 1, 0, "", Order(Rule::FreeItem)), ("71053", 1, 5, "", Order(Rule::Sold))],
+        );
         check(&retail, "536414", &[("22139", 56, 0, "", Correction)]);
         check(&retail, "536415", &[("22139", 56, 0, "17850", Order(Rule::FreeItem))]);
         check(&retail, "536589", &[("21777", -10, 0, "", Correction)]);
@@ -180,7 +187,11 @@ mod tests {
             ],
         );
         let plain: Columns = "invoice=a,sku=b,quantity=c,date=d,price=e".parse().unwrap();
-        check(&plain, "C1", &[("A", 1, 5, "", Order(Rule::Sold)), ("A", -1, 5, "", Return), ("A", -1, 0, "", Correction)]);
+        check(
+            &plain,
+            "C1",
+            &[("A", 1, 5, "", Order(Rule::Sold)), ("A", -1, 5, "", Return), ("A", -1, 0, "", Correction)],
+        );
     }
 
     #[test]

@@ -110,12 +110,13 @@ impl Survey {
         }
         for (line, kind) in invoice.lines.iter().zip(kinds(invoice, columns, fees)) {
             self.rounded += u64::from(line.rounded);
-            let facts = self.skus.entry(line.sku.clone()).or_insert_with(|| SkuFacts {
-                is_fee: fees.contains(&line.code),
-                ..SkuFacts::default()
-            });
+            let facts = self
+                .skus
+                .entry(line.sku.clone())
+                .or_insert_with(|| SkuFacts { is_fee: fees.contains(&line.code), ..SkuFacts::default() });
             let is_sale = matches!(kind, Kind::Order(_));
-            if !line.description.is_empty() && (facts.name.is_empty() || is_sale && !facts.name_is_from_sale) {
+            if !line.description.is_empty() && (facts.name.is_empty() || is_sale && !facts.name_is_from_sale)
+            {
                 facts.name.clone_from(&line.description);
                 facts.name_is_from_sale = is_sale;
             }
