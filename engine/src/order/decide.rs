@@ -175,9 +175,15 @@ impl Order {
 
     fn decide_confirm(&self, request: Option<RequestStamp>) -> Result<OrderDecision, Refusal> {
         self.present()?;
+        // Whatever has become of the payment meanwhile: the first copy still waits for its verdict.
+        if same_key(self.confirm, request) {
+            return Ok(Decision::Join);
+        }
         match self.stage {
             Stage::Paying(Paying::ActionRequired) => Ok(Decision::change(OrderEvent::ConfirmRequested)),
-            Stage::Paying(Paying::Confirming) => running(self.confirm, request),
+            Stage::Paying(Paying::Confirming) | Stage::Absent | Stage::Holding => {
+                Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS })
+            }
             Stage::Paying(Paying::Asked | Paying::LookingUp) => {
                 Ok(Decision::Answer(self.checkout_answer(CheckoutResult::PaymentPending)))
             }
@@ -185,7 +191,6 @@ impl Order {
                 Ok(Decision::Answer(self.checkout_answer(CheckoutResult::Placed)))
             }
             Stage::Voiding { .. } => Err(self.illegal("confirm", "the payment is being cancelled")),
-            Stage::Absent | Stage::Holding => Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS }),
             Stage::Placed | Stage::Off(_) => {
                 Err(self.illegal("confirm", "the order is off; check out again"))
             }
@@ -254,9 +259,13 @@ impl Order {
         request: Option<RequestStamp>,
     ) -> Result<OrderDecision, Refusal> {
         self.present()?;
+        // By its key: a copy may come with an id of its own, and must not give the money back twice.
+        if self.refunds_in(RefundState::Pending).any(|pending| same_key(pending.request, request)) {
+            return Ok(Decision::Join);
+        }
         if let Some(known) = self.refund(refund) {
             return match known.view.state {
-                RefundState::Pending => running(known.request, request),
+                RefundState::Pending => Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS }),
                 RefundState::Succeeded => Ok(Decision::Answer(Answer::Refund(known.view.clone()))),
                 RefundState::Failed => Err(self.illegal("refund", "this refund failed; make another")),
             };
@@ -443,9 +452,16 @@ fn once(wanted: bool, event: impl FnOnce() -> OrderEvent) -> OrderDecision {
 
 /// What a copy of a running request is told, and what another request in its way.
 fn running(first: Option<RequestStamp>, again: Option<RequestStamp>) -> Result<OrderDecision, Refusal> {
+    if same_key(first, again) {
+        return Ok(Decision::Join);
+    }
+    Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS })
+}
+
+fn same_key(first: Option<RequestStamp>, again: Option<RequestStamp>) -> bool {
     match (first, again) {
-        (Some(first), Some(again)) if first.key == again.key => Ok(Decision::Join),
-        (Some(_) | None, Some(_) | None) => Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS }),
+        (Some(first), Some(again)) => first.key == again.key,
+        (Some(_) | None, Some(_) | None) => false,
     }
 }
 

@@ -300,7 +300,7 @@ impl Order {
 }
 
 /// An event's wire name, and what people want to know of it.
-fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
+pub(super) fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
     match event {
         OrderEvent::Started(draft) => {
             ("started", Some(format!("{} lines, {}", draft.lines.len(), draft.totals.total)))

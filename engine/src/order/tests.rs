@@ -1,1 +1,0 @@
-//! Promises of an order, one row each.
