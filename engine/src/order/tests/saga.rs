@@ -66,7 +66,7 @@ impl Provider {
             }
             OrderObligation::Refund { refund, amount, .. } => {
                 assert_eq!(self.charged, Charged::Captured, "only captured money goes back");
-                let given = *self.refunds.entry(*refund).or_insert((coin % 4 != 0).then_some(amount.amount));
+                let given = *self.refunds.entry(*refund).or_insert((coin & 3 != 0).then_some(amount.amount));
                 let outcome = match given {
                     Some(given) => {
                         assert_eq!(given, amount.amount, "a refund is asked for with one amount");
@@ -99,6 +99,24 @@ impl Provider {
 
     fn refunded(&self) -> i64 {
         self.refunds.values().flatten().sum()
+    }
+}
+
+/// What is said of a provider's call whose answer got lost.
+fn unheard(call: &OrderObligation) -> OrderCommand {
+    match call {
+        OrderObligation::Void { .. } => OrderCommand::VoidAnswered(VoidOutcome::Unknown),
+        OrderObligation::Refund { refund, .. } => {
+            OrderCommand::RefundAnswered { refund: *refund, outcome: RefundOutcome::Unknown }
+        }
+        OrderObligation::Charge(_)
+        | OrderObligation::LookUp(_)
+        | OrderObligation::Confirm { .. }
+        | OrderObligation::HoldUnits(_)
+        | OrderObligation::SellUnits(_)
+        | OrderObligation::FreeUnits(_)
+        | OrderObligation::TellCart { .. }
+        | OrderObligation::Restock { .. } => OrderCommand::ChargeAnswered(ChargeOutcome::Unknown),
     }
 }
 
@@ -244,17 +262,7 @@ impl Saga {
         let index = usize::from(pick) % self.calls.len();
         let call = if coin & 0x80 == 0 { self.calls.remove(index) } else { self.calls[index].clone() };
         let answer = self.provider.carry_out(&call, coin & 0x0f);
-        self.answers.push(if coin & 0x40 == 0 {
-            answer
-        } else {
-            match answer {
-                OrderCommand::VoidAnswered(_) => OrderCommand::VoidAnswered(VoidOutcome::Unknown),
-                OrderCommand::RefundAnswered { refund, outcome: _ } => {
-                    OrderCommand::RefundAnswered { refund, outcome: RefundOutcome::Unknown }
-                }
-                _ => OrderCommand::ChargeAnswered(ChargeOutcome::Unknown),
-            }
-        });
+        self.answers.push(if coin & 0x40 == 0 { answer } else { unheard(&call) });
     }
 
     /// One answer arrives, and perhaps once more later.
@@ -317,7 +325,9 @@ impl Saga {
             }
             let work = u8::try_from(self.bench.order.obligations().len()).unwrap();
             if work > 0 {
-                (0..work).for_each(|pick| self.send(pick));
+                for pick in 0..work {
+                    self.send(pick);
+                }
                 while !self.calls.is_empty() {
                     self.carry_out(0, round % 4);
                 }
@@ -360,7 +370,9 @@ proptest! {
         steps in prop::collection::vec(any::<(u8, u8, u8)>(), 0..120),
     ) {
         let mut saga = Saga::new(in_stock, free);
-        steps.into_iter().for_each(|step| saga.step(step));
+        for step in steps {
+            saga.step(step);
+        }
         saga.bench.check_replay();
         // A crash forgets what is under way, not what the order wants; but the network may still deliver some of it.
         saga.settle();
@@ -381,7 +393,9 @@ fn the_saga_reaches_every_event() {
     };
     for run in 0..300 {
         let mut saga = Saga::new(run % 10 != 0, run % 10 == 1);
-        (0..run / 2).for_each(|_| saga.step(draw()));
+        for _ in 0..run / 2 {
+            saga.step(draw());
+        }
         saga.settle();
         saga.now += 2 * RETURN_WINDOW_MS;
         saga.turn(None, OrderCommand::Wake);

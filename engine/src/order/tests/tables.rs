@@ -1,6 +1,7 @@
 //! Every decision and verdict of an order, one row each.
 
 use super::*;
+use crate::answer::ReservationState;
 
 impl Bench {
     /// State, payment, obligations and money, as the tables spell them.
@@ -501,8 +502,8 @@ fn an_order_shows_its_reservation_timeline_and_number() {
         bench.turn(&Envelope { now: Timestamp(3), request: None, command: command(op) });
         states.push(bench.order.reservation_record().map(|record| record.state));
     }
-    use crate::answer::ReservationState::{Committed, Held};
-    assert_eq!(states, [None, Some(Held), Some(Committed), Some(Committed), Some(Committed)]);
+    let (held, sold) = (Some(ReservationState::Held), Some(ReservationState::Committed));
+    assert_eq!(states, [None, held, sold, sold, sold]);
     let record = bench.order.reservation_record().unwrap();
     assert_eq!(
         (record.id, record.order, record.expires_at),
