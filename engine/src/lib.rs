@@ -12,6 +12,7 @@
 
 pub mod answer;
 pub mod cart;
+pub mod command;
 pub mod ended;
 pub mod envelope;
 pub mod event;
@@ -23,4 +24,5 @@ pub mod payment;
 pub mod pricing;
 pub mod reservation;
 pub mod stock;
+pub mod world;
 

@@ -2,6 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::identity::RequestStamp;
 use crate::payment::ChargeRequest;
 
 use super::{Order, OrderObligation, Paying, Refund, RefundState, Stage, sum_by_sku};
@@ -79,5 +80,17 @@ impl Order {
             amount: self.totals.total,
             method: self.method.clone(),
         }
+    }
+}
+
+impl Order {
+    /// The requests that wait for this order's verdict: what an index of running requests is rebuilt from.
+    pub fn requests(&self) -> SmallVec<[RequestStamp; 1]> {
+        let open = self.refunds.iter().filter(|refund| refund.view.state == RefundState::Pending);
+        [self.checkout, self.confirm, self.cancel]
+            .into_iter()
+            .chain(open.map(|refund| refund.request))
+            .flatten()
+            .collect()
     }
 }

@@ -171,6 +171,11 @@ impl Reservation {
         }
     }
 
+    /// The request that made it, as long as the coordinator is remembered: what an index of requests is rebuilt from.
+    pub fn requests(&self) -> Option<RequestStamp> {
+        self.request
+    }
+
     /// Its id.
     pub fn id(&self) -> ReservationId {
         self.id
