@@ -18,9 +18,13 @@ pub mod journal;
 pub mod memory_journal;
 pub mod reader;
 pub mod record;
+pub mod recovery;
 pub mod segment;
 pub mod space;
+pub mod verify;
 pub mod writer;
 
 mod disk;
+mod fold;
 mod preparer;
+mod sequences;

@@ -19,6 +19,7 @@ use crate::codec::{self, CodecError, RawRecord};
 use crate::directory::DataDirectory;
 use crate::error::{CheckpointError, JournalError, StartError};
 use crate::file_journal::{FileJournal, JournalOptions};
+use crate::fold;
 use crate::frame::FrameNumber;
 use crate::reader::{Cut, FrameView, JournalReader};
 use crate::sequences::Sequences;
@@ -330,7 +331,7 @@ impl Rebuild {
             self.records_skipped += 1;
             return Ok(());
         }
-        self.world.apply(&entry, record.recorded()).map_err(|violation| StartError::Law {
+        fold::apply(&mut self.world, &entry, record.recorded()).map_err(|violation| StartError::Law {
             place: format!("the frame at offset {} of {}", frame.offset, frame.file.display()),
             violation,
         })?;

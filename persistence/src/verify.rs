@@ -21,6 +21,7 @@ use crate::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
 use crate::codec::{self, RawRecord};
 use crate::directory::{DataDirectory, DataPaths};
 use crate::error::{CheckpointError, StartError};
+use crate::fold;
 use crate::frame::FrameNumber;
 use crate::reader::{Cut, FrameView, JournalReader};
 use crate::recovery::{Progress, unreadable};
@@ -131,6 +132,8 @@ struct Audit {
     /// Public reservations that ended and were not made again since.
     ended: HashSet<u128, foldhash::fast::RandomState>,
     last_at_ms: u64,
+    /// Whether an event could not be folded: what comes after is only read, not folded.
+    stopped: bool,
     /// Whether the fold reached the journal's end, so that the final state means something.
     complete: bool,
     checks: [u64; LAWS.len()],
@@ -249,7 +252,7 @@ impl Audit {
         }
         let tail = reader.tail();
         self.cut.clone_from(&tail.cut);
-        self.complete = true;
+        self.complete = !self.stopped;
         let last = sequences.last();
         if let Some(mark) = self.mark.take() {
             self.checked(3);
@@ -284,7 +287,9 @@ impl Audit {
                 return Err(frame.damaged(what).into());
             }
             self.checked(9);
-            self.fold_record(frame, &record, &entry);
+            if !self.stopped {
+                self.fold_record(frame, &record, &entry);
+            }
             count += 1;
         }
         if count != frame.records {
@@ -306,10 +311,12 @@ impl Audit {
         self.check_key(place, record, entry);
         self.check_ending(place, entry);
         self.last_at_ms = self.last_at_ms.max(record.header.at_ms);
-        match self.world.apply(entry, record.recorded()) {
-            Ok(()) => self.checked(10),
-            Err(violation) => self.blame_violation(place, &violation),
+        if let Err(violation) = fold::apply(&mut self.world, entry, record.recorded()) {
+            self.blame_violation(place, &violation);
+            self.stopped = true;
+            return;
         }
+        self.checked(10);
         self.records += 1;
         let Some(snapshot) = self.world.entities.get(&entry.entity) else { return };
         let (laws, seen): (&[u8], _) = match snapshot {

@@ -1,0 +1,280 @@
+//! Recovery: the only start path, from every state a crash can leave.
+
+use std::fs;
+
+use doorbuster_engine::world::World;
+use doorbuster_persistence::archive::archive_segments;
+use doorbuster_persistence::checkpoint::CheckpointStore;
+use doorbuster_persistence::error::StartError;
+use doorbuster_persistence::frame::FrameNumber;
+use doorbuster_persistence::journal::Journal;
+use doorbuster_persistence::recovery::CheckpointUse;
+use doorbuster_persistence::segment::segment_name;
+use doorbuster_persistence::verify::verify;
+
+use crate::shop::{Shop, assert_is, start};
+use crate::support::copy_directory;
+
+#[test]
+fn the_whole_journal_folds_to_what_was_recorded() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(60);
+    let shop = shop.restart();
+    assert_is(&shop.recovered, &shop.model, &shop.sequences(), "no checkpoint");
+    assert_eq!(shop.recovered.world.settled, shop.model.settled);
+    assert_eq!(shop.recovered.world.ended, shop.model.ended);
+    let report = &shop.recovered.report;
+    assert_eq!(report.checkpoint, CheckpointUse::None);
+    assert_eq!((report.records_replayed, report.records_skipped, &report.cut), (180, 0, &None));
+    assert_eq!(shop.recovered.next_frame, FrameNumber(61));
+    assert!(shop.recovered.next_position > 540 && shop.recovered.last_at_ms == 1_001_800);
+}
+
+#[test]
+fn a_checkpoint_shortens_the_replay_and_changes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    let mut older = FrameNumber::FIRST;
+    for round in 0..3_u64 {
+        shop.trade(20);
+        let replay_from = shop.recovered.journal.next_frame();
+        let below = shop.checkpoint();
+        assert_eq!(below, older, "both kept marks can be replayed from live segments");
+        older = replay_from;
+        archive_segments(shop.directory.paths(), shop.directory.engine(), below).unwrap();
+        shop.trade(7);
+        shop.trade(round);
+        shop = shop.restart();
+        assert_is(&shop.recovered, &shop.model, &shop.sequences(), "after a checkpoint");
+        let report = &shop.recovered.report;
+        assert!(matches!(report.checkpoint, CheckpointUse::Mark { .. }));
+        assert_eq!(report.records_replayed + report.records_skipped, 3 * (7 + round));
+        shop.touch_all();
+    }
+}
+
+#[test]
+fn every_step_of_checkpoint_and_archive_can_be_the_last_one() {
+    let root = tempfile::tempdir().unwrap();
+    let live = root.path().join("live");
+    let mut shop = Shop::open(&live);
+    let mut crashes: Vec<(String, World, [u64; 256])> = Vec::new();
+    for round in 0..4 {
+        let crash = |shop: &Shop, step: &str, crashes: &mut Vec<(String, World, [u64; 256])>| {
+            let name = format!("{round}-{step}");
+            copy_directory(&live, &root.path().join(&name));
+            crashes.push((name, shop.model.clone(), shop.sequences()));
+        };
+        shop.trade(15);
+        crash(&shop, "traded", &mut crashes);
+        let replay_from = shop.recovered.journal.next_frame();
+        // Trading goes on while rows are put.
+        shop.trade(4);
+        let rows = shop.rows();
+        let half = rows.len() / 2;
+        shop.recovered.store.put(rows[..half].to_vec()).unwrap();
+        crash(&shop, "half the rows", &mut crashes);
+        shop.trade(3);
+        shop.recovered.store.put(rows[half..].to_vec()).unwrap();
+        crash(&shop, "all rows", &mut crashes);
+        let mark = shop.mark(replay_from);
+        let below = shop.recovered.store.finish_round(&mark).unwrap();
+        crash(&shop, "mark", &mut crashes);
+        let first =
+            archive_segments(shop.directory.paths(), shop.directory.engine(), FrameNumber(below.0 / 2));
+        first.unwrap();
+        crash(&shop, "archived some", &mut crashes);
+        archive_segments(shop.directory.paths(), shop.directory.engine(), below).unwrap();
+        crash(&shop, "archived all", &mut crashes);
+    }
+    drop(shop);
+    assert_eq!(crashes.len(), 24);
+    for (name, model, sequences) in crashes {
+        let path = root.path().join(&name);
+        let report = verify(&path, &mut |_| {}).unwrap();
+        assert!(report.is_sound(), "{name}: {:?}", report.problems);
+        let (_directory, recovered) = start(&path).unwrap();
+        assert!(!matches!(recovered.report.checkpoint, CheckpointUse::Rebuilt { .. }), "{name}");
+        assert_is(&recovered, &model, &sequences, &name);
+    }
+}
+
+#[test]
+fn a_checkpoint_lost_or_ruined_costs_time_never_data() {
+    let root = tempfile::tempdir().unwrap();
+    let live = root.path().join("live");
+    let mut shop = Shop::open(&live);
+    for _ in 0..3 {
+        shop.trade(20);
+        let below = shop.checkpoint();
+        archive_segments(shop.directory.paths(), shop.directory.engine(), below).unwrap();
+    }
+    shop.trade(5);
+    let (model, sequences) = (shop.model.clone(), shop.sequences());
+    drop(shop);
+
+    type Ruin = fn(&std::path::Path);
+    let rows: [(&str, bool, Ruin); 4] = [
+        ("deleted", false, |path| fs::remove_dir_all(path).unwrap()),
+        ("filled with rubbish", true, |path| {
+            for entry in fs::read_dir(path).unwrap() {
+                let file = entry.unwrap().path();
+                if file.is_file() {
+                    fs::write(file, [0x5a; 70_000]).unwrap();
+                }
+            }
+        }),
+        ("a row missing", true, |path| {
+            let tree = path.to_path_buf();
+            let db = sled::open(&tree).unwrap();
+            let rows = db.open_tree("rows").unwrap();
+            let key = rows.scan_prefix(b"\x03").keys().next().unwrap().unwrap();
+            rows.remove(key).unwrap();
+            db.flush().unwrap();
+        }),
+        ("a mark ruined", true, |path| {
+            let db = sled::open(path).unwrap();
+            let marks = db.open_tree("marks").unwrap();
+            let (key, value) = marks.last().unwrap().unwrap();
+            let mut value = value.to_vec();
+            value[3] ^= 1;
+            marks.insert(key, value).unwrap();
+            db.flush().unwrap();
+        }),
+    ];
+    for (name, aside, ruin) in rows {
+        let path = root.path().join(name);
+        copy_directory(&live, &path);
+        ruin(&path.join("checkpoint"));
+        let (directory, recovered) = start(&path).unwrap();
+        assert_is(&recovered, &model, &sequences, name);
+        match &recovered.report.checkpoint {
+            CheckpointUse::Rebuilt { set_aside, .. } => assert!(set_aside.exists() && aside, "{name}"),
+            CheckpointUse::None => assert!(!aside, "{name}"),
+            CheckpointUse::Mark { .. } => panic!("{name} was trusted"),
+        }
+        assert_eq!(path.join("checkpoint.damaged-1").exists(), aside, "{name}");
+        assert_eq!(directory.paths().root, path);
+    }
+}
+
+#[test]
+fn a_checkpoint_ahead_of_the_journal_refuses() {
+    let root = tempfile::tempdir().unwrap();
+    let live = root.path().join("live");
+    let mut shop = Shop::open(&live);
+    shop.trade(30);
+    shop.checkpoint();
+    let segments = shop.recovered.journal.next_frame();
+    assert_eq!(segments, FrameNumber(31));
+    drop(shop);
+    // The last segment is lost, and with it frames the checkpoint was made of.
+    let last = (1..).take_while(|n| live.join("journal").join(segment_name(*n)).exists()).last().unwrap();
+    assert!(last > 1);
+    let lost = root.path().join("lost");
+    copy_directory(&live, &lost);
+    fs::remove_file(lost.join("journal").join(segment_name(last))).unwrap();
+    let before = listing(&lost);
+    let error = start(&lost).err().unwrap();
+    assert!(matches!(error, StartError::CheckpointAhead { .. }), "{error}");
+    assert!(error.to_string().contains("durable records are missing"), "{error}");
+    assert_eq!(error.exit_code(), 65);
+    assert_eq!(listing(&lost), before, "data stays untouched");
+    assert!(!verify(&lost, &mut |_| {}).unwrap().is_sound());
+
+    // All of the journal is lost.
+    let bare = root.path().join("bare");
+    copy_directory(&live, &bare);
+    fs::remove_dir_all(bare.join("journal")).unwrap();
+    let error = start(&bare).err().unwrap();
+    assert!(
+        matches!(error, StartError::CheckpointAhead { .. } | StartError::MissingFrames { .. }),
+        "{error}"
+    );
+}
+
+fn listing(root: &std::path::Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut files: Vec<(std::path::PathBuf, u64)> = fs::read_dir(root.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::metadata(&path).unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn archived_segments_that_are_needed_and_gone_refuse_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    for _ in 0..3 {
+        shop.trade(20);
+        let below = shop.checkpoint();
+        archive_segments(shop.directory.paths(), shop.directory.engine(), below).unwrap();
+    }
+    let path = shop.path();
+    let archive = shop.directory.paths().archive();
+    let (model, sequences) = (shop.model.clone(), shop.sequences());
+    drop(shop);
+    fs::rename(&archive, path.join("shipped")).unwrap();
+    // With its checkpoint the engine starts without its archive …
+    let (directory, recovered) = start(&path).unwrap();
+    assert_is(&recovered, &model, &sequences, "without the archive");
+    drop((directory, recovered));
+    // … without both it says what it lacks.
+    fs::remove_dir_all(path.join("checkpoint")).unwrap();
+    let error = start(&path).err().unwrap();
+    assert!(matches!(error, StartError::MissingFrames { needed_frame: 1, .. }), "{error}");
+    fs::remove_dir_all(&archive).unwrap();
+    fs::rename(path.join("shipped"), &archive).unwrap();
+    let (_directory, recovered) = start(&path).unwrap();
+    assert_is(&recovered, &model, &sequences, "rebuilt");
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_reported_and_the_bytes_are_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(3);
+    let (model, sequences) = (shop.model.clone(), shop.sequences());
+    shop.trade(1);
+    let path = shop.path();
+    drop(shop);
+    let file = path.join("journal").join(segment_name(1));
+    let mut bytes = fs::read(&file).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end - 5] ^= 0xff;
+    fs::write(&file, bytes).unwrap();
+    let (directory, recovered) = start(&path).unwrap();
+    assert_is(&recovered, &model, &sequences, "cut");
+    let cut = recovered.report.cut.clone().unwrap();
+    assert_eq!((cut.frame, cut.file), (FrameNumber(4), file));
+    assert!(
+        directory
+            .paths()
+            .journal()
+            .read_dir()
+            .unwrap()
+            .any(|entry| { entry.unwrap().path().extension().is_some_and(|extension| extension == "torn") })
+    );
+    drop((directory, recovered));
+    let (_directory, recovered) = start(&path).unwrap();
+    assert_eq!(recovered.report.cut, None);
+}
+
+#[test]
+fn a_store_never_finished_once_is_still_of_use() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(20);
+    let rows = shop.rows();
+    let count = rows.len() as u64;
+    shop.recovered.store.put(rows).unwrap();
+    let shop = shop.restart();
+    assert_is(&shop.recovered, &shop.model, &shop.sequences(), "no mark");
+    assert_eq!(shop.recovered.report.rows, count);
+    assert_eq!(shop.recovered.report.records_replayed, 0);
+    let store: &CheckpointStore = &shop.recovered.store;
+    assert_eq!(store.marks().unwrap(), []);
+}

@@ -1,0 +1,132 @@
+//! `verify` finds what is wrong, names it, and changes nothing.
+
+use std::fs;
+
+use doorbuster_engine::event::{EntityKey, Event};
+use doorbuster_engine::identity::{Fingerprint, RequestStamp, ReservationId};
+use doorbuster_engine::stock::StockEvent;
+use doorbuster_persistence::error::StartError;
+use doorbuster_persistence::segment::segment_name;
+use doorbuster_persistence::verify::verify;
+
+use crate::shop::{Shop, sku, stamp};
+
+fn laws_broken(path: &std::path::Path) -> Vec<u8> {
+    verify(path, &mut |_| {}).unwrap().problems.iter().map(|problem| problem.law).collect()
+}
+
+#[test]
+fn a_sound_directory_passes_and_says_what_was_checked() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(40);
+    shop.checkpoint();
+    shop.trade(5);
+    let refused = verify(root.path(), &mut |_| {}).unwrap_err();
+    assert!(matches!(refused, StartError::Locked { .. }), "{refused}");
+    drop(shop);
+    let report = verify(root.path(), &mut |_| {}).unwrap();
+    assert!(report.is_sound(), "{:?}", report.problems);
+    assert_eq!((report.frames, report.records, report.entities["sku"]), (45, 135, 5));
+    assert!(report.checkpoint_rows > 5 && report.segments > 1);
+    for law in [1, 2, 3, 5, 9, 10, 11] {
+        assert!(report.laws[law - 1].checks > 0, "law {law}");
+    }
+    assert_eq!(report.laws[3].checks, 0, "law 4 is not for bytes to show");
+    let text = bincode::serde::encode_to_vec(&report, bincode::config::standard()).unwrap();
+    assert!(!text.is_empty());
+}
+
+#[test]
+fn each_wrong_is_found_under_its_law() {
+    let root = tempfile::tempdir().unwrap();
+    type Wrong = fn(&mut Shop);
+    let rows: [(&str, u8, Wrong); 5] = [
+        ("a reservation that ends twice", 2, |shop| {
+            let entity = EntityKey::Sku(sku(1));
+            let reservation = ReservationId(6);
+            for _ in 0..2 {
+                let event = StockEvent::Released { reservation };
+                shop.record_unchecked(entity.clone(), Event::Stock(event), None);
+            }
+        }),
+        ("units out of nothing", 1, |shop| {
+            let event = StockEvent::Adjusted {
+                delta: -200_000,
+                reason: "theft".into(),
+                reference: None,
+                location: None,
+            };
+            shop.record_unchecked(EntityKey::Sku(sku(2)), Event::Stock(event), None);
+        }),
+        ("a key used for another body", 5, |shop| {
+            let event =
+                || StockEvent::Adjusted { delta: 1, reason: "x".into(), reference: None, location: None };
+            let request = RequestStamp { fingerprint: Fingerprint(12345), ..stamp(7) };
+            shop.record_unchecked(EntityKey::Sku(sku(2)), Event::Stock(event()), Some(stamp(7)));
+            shop.record_unchecked(EntityKey::Sku(sku(2)), Event::Stock(event()), Some(request));
+        }),
+        ("a gap in a partition", 9, |shop| shop.skip_sequence(&EntityKey::Sku(sku(2)))),
+        ("an event of another kind", 10, |shop| {
+            let event = StockEvent::Released { reservation: ReservationId(6) };
+            let cart = EntityKey::Cart(doorbuster_engine::identity::CartId(8));
+            shop.record_unchecked(cart, Event::Stock(event), None);
+        }),
+    ];
+    for (name, law, wrong) in rows {
+        let path = root.path().join(name);
+        let mut shop = Shop::open(&path);
+        shop.trade(12);
+        wrong(&mut shop);
+        shop.flush();
+        drop(shop);
+        let report = verify(&path, &mut |_| {}).unwrap();
+        assert!(report.problems.iter().any(|problem| problem.law == law), "{name}: {:?}", report.problems);
+        let problem = &report.problems[0];
+        assert!(problem.file.as_ref().is_some_and(|file| file.exists()), "{name}: {problem:?}");
+        assert!(problem.offset.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_row_that_is_not_the_fold_is_found() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(10);
+    shop.checkpoint();
+    let mut row = shop.recovered.store.get(&EntityKey::Sku(sku(1))).unwrap().unwrap();
+    // The state of an earlier moment under a later sequence.
+    row.sequence -= 1;
+    shop.recovered.store.put([row]).unwrap();
+    drop(shop);
+    assert_eq!(laws_broken(root.path()), [10]);
+}
+
+#[test]
+fn damage_is_named_by_file_and_offset_and_a_torn_tail_is_none() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(60);
+    let path = shop.path();
+    drop(shop);
+    let first = path.join("journal").join(segment_name(1));
+    let whole = fs::read(&first).unwrap();
+    let mut bytes = whole.clone();
+    bytes[100] ^= 1;
+    fs::write(&first, bytes).unwrap();
+    let report = verify(&path, &mut |_| {}).unwrap();
+    assert_eq!((report.problems.len(), report.problems[0].law), (1, 9));
+    assert_eq!((report.problems[0].file.as_ref(), report.problems[0].offset), (Some(&first), Some(64)));
+    fs::write(&first, &whole).unwrap();
+
+    let last =
+        (1..).map(|n| path.join("journal").join(segment_name(n))).take_while(|p| p.exists()).last().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end] ^= 1;
+    fs::write(&last, &bytes).unwrap();
+    let report = verify(&path, &mut |_| {}).unwrap();
+    assert!(report.is_sound());
+    assert_eq!(report.cut.unwrap().file, last);
+    assert_eq!(fs::read(&last).unwrap(), bytes, "nothing is repaired here");
+}
