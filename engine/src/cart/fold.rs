@@ -1,13 +1,10 @@
 //! The only mutation: one event folded into a cart.
 
-use crate::answer::{Answer, Folded, Refusal};
+use crate::answer::{Answer, Folded};
 use crate::identity::{Recorded, RequestStamp, Timestamp};
 
 use super::decide::{merge, with_quantity};
 use super::{Cart, CartEvent, CartStatus};
-
-/// When a copy of a failed checkout may ask again: at once, the cart is open.
-const REOPENED_RETRY_MS: u64 = 1;
 
 impl Cart {
     /// Folds one event: total, deterministic, reads no clock. Panics only where the journal breaks an invariant.
@@ -48,12 +45,11 @@ impl Cart {
                 Folded::default()
             }
             CartEvent::Reopened { order: _ } => {
-                let (_, waiting) = self.checkout().expect("Invariant: only a checkout reopens a cart");
+                assert!(self.checkout().is_some(), "Invariant: only a checkout reopens a cart");
                 self.renew(recorded.at);
                 self.status = CartStatus::Open;
-                // Its first askers have heard the order's own refusal. A copy that joined after that is told to ask
-                // again, which makes it a new attempt (law 4); it would wait for ever otherwise.
-                Folded::settle(waiting, || Err(Refusal::InProgress { retry_after_ms: REOPENED_RETRY_MS }))
+                // The order has told its refusal, or long ago an answer that must stay the first one (law 5).
+                Folded::default()
             }
             CartEvent::Deleted => {
                 self.status = CartStatus::Deleted;

@@ -356,7 +356,8 @@ impl Cart {
         if let Some(line) = self.lines.iter().find(|line| !(1..=QUANTITY_MAX).contains(&line.quantity)) {
             return broken(7, format!("line {} of {} units", line.line, line.quantity));
         }
-        let ordered = self.lines.iter().zip(self.lines.iter().skip(1)).all(|(one, next)| one.line < next.line);
+        let ordered =
+            self.lines.iter().zip(self.lines.iter().skip(1)).all(|(one, next)| one.line < next.line);
         if !ordered || self.lines.last().is_some_and(|line| line.line >= self.next_line) {
             return broken(10, "line numbers do not grow".into());
         }

@@ -272,7 +272,7 @@ const CHECKOUTS: &str = "
     expire                  999  -    nothing          -                         checking_out 1:A*2@500   1000  3
     read                    999  K4   answer           cart                      checking_out 1:A*2@500   1000  3
     failed:9                999  -    nothing          -                         checking_out 1:A*2@500   1000  3
-    failed:1                999  -    reopened         K2:in_progress            open         1:A*2@500   1000  4
+    failed:1                999  -    reopened         -                         open         1:A*2@500   1000  4
     failed:1                999  -    nothing          -                         open         1:A*2@500   1000  4
     checkout:5             1000  K5   checkout_started -                         checking_out 1:A*2@500   1000  5
     placed:1               1000  -    nothing          -                         checking_out 1:A*2@500   1000  5

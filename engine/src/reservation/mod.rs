@@ -274,7 +274,10 @@ impl Reservation {
         if let Some(item) =
             self.granted.iter().find(|item| item.quantity < 1 || item.quantity > asked(&item.sku))
         {
-            return broken(6, format!("{} of {} granted, {} asked", item.quantity, item.sku, asked(&item.sku)));
+            return broken(
+                6,
+                format!("{} of {} granted, {} asked", item.quantity, item.sku, asked(&item.sku)),
+            );
         }
         if !self.granted.is_empty() && !self.partial && self.granted != self.requested {
             return broken(6, format!("{} of {} SKUs granted", self.granted.len(), self.requested.len()));
