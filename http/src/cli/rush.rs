@@ -325,3 +325,61 @@ async fn check_ledger(arguments: &RushArguments, path: &std::path::Path) -> anyh
     }
     Ok(violations.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::stub::{Fault, Stub};
+
+    fn arguments(url: &str, more: &[&str]) -> RushArguments {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: RushArguments,
+        }
+        let line = ["rush", "--url", url, "--shoppers", "16", "--attempts", "20", "--stock", "100"];
+        let line = line.into_iter().chain(more.iter().copied());
+        <Line as clap::Parser>::try_parse_from(line).unwrap().arguments
+    }
+
+    fn check(fault: Fault, options: &[&str], expected: bool) {
+        actix_rt::System::new().block_on(async {
+            let stub = Stub::start(fault);
+            let kept = rush(&arguments(&stub.url, options)).await.map_err(|failure| format!("{failure:#}"));
+            assert_eq!(kept, Ok(expected), "{fault:?} {options:?}");
+            stub.stop().await;
+        });
+    }
+
+    #[test]
+    fn a_sound_engine_passes_whatever_shoppers_do() {
+        check(Fault::None, &["--habits", "plain"], true);
+        check(Fault::None, &[], true);
+        check(Fault::None, &["--concurrency", "2", "--seed", "9"], true);
+        check(Fault::AnswersLost, &["--seed", "3"], true);
+    }
+
+    #[test]
+    fn an_engine_that_breaks_a_promise_is_caught() {
+        check(Fault::Oversold, &["--habits", "plain", "--json"], false);
+        check(Fault::KeysForgotten, &["--json"], false);
+    }
+
+    #[test]
+    fn a_ledger_tells_whether_everything_is_still_there() {
+        let ledger = tempfile::NamedTempFile::new().unwrap();
+        let path = ledger.path().to_str().unwrap();
+        actix_rt::System::new().block_on(async {
+            let stub = Stub::start(Fault::None);
+            assert!(rush(&arguments(&stub.url, &["--ledger", path])).await.unwrap());
+            let reading = arguments(&stub.url, &["--check-ledger", path]);
+            assert!(check_ledger(&reading, ledger.path()).await.unwrap());
+            stub.stop().await;
+            // Another engine knows nothing of it.
+            let stub = Stub::start(Fault::None);
+            let reading = arguments(&stub.url, &["--check-ledger", path, "--json"]);
+            assert!(!check_ledger(&reading, ledger.path()).await.unwrap());
+            stub.stop().await;
+        });
+    }
+}

@@ -5,6 +5,8 @@
 //! for a machine or a test network. One thread, many calls at once. Start at [`Client::new`] and [`Call::send`].
 
 mod measure;
+#[cfg(test)]
+pub(crate) mod stub;
 mod wire;
 
 use std::cell::RefCell;
@@ -21,8 +23,8 @@ use serde::de::DeserializeOwned;
 pub(crate) use measure::microseconds;
 pub use measure::{Latency, Tally};
 pub use wire::{
-    CartLineReply, CartReply, ImportReply, ItemReply, MoneyReply, OrderReply, ProblemReply, RejectedRow,
-    ReservationReply, StockReply, TotalsReply,
+    CartLineReply, CartReply, ImportReply, ItemReply, MoneyReply, OrderLineReply, OrderReply, PaymentReply,
+    ProblemReply, RejectedRow, ReservationReply, StockReply, TotalsReply,
 };
 
 /// Largest reply taken: a whole cart of a thousand lines is a tenth of it. Beyond it something else is talking.

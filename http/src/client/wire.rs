@@ -71,8 +71,41 @@ pub struct OrderReply {
     pub state: String,
     /// Sums.
     pub totals: TotalsReply,
+    /// How it is paid.
+    #[serde(default)]
+    pub payment: PaymentReply,
+    /// Its lines.
+    #[serde(default)]
+    pub lines: Vec<OrderLineReply>,
+}
+
+impl OrderReply {
+    /// Money given back, in minor units.
+    pub fn refunded(&self) -> i64 {
+        self.payment.refunded.as_ref().map_or(0, |refunded| refunded.amount)
+    }
+
+    /// Units given back.
+    pub fn units_refunded(&self) -> i64 {
+        self.lines.iter().map(|line| line.refunded).sum()
+    }
+}
+
+/// How an order is paid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct PaymentReply {
     /// Money given back.
     pub refunded: Option<MoneyReply>,
+}
+
+/// A line of an order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct OrderLineReply {
+    /// How many were ordered.
+    pub quantity: i64,
+    /// Units refunded.
+    #[serde(default)]
+    pub refunded: i64,
 }
 
 /// Units of a SKU.

@@ -11,11 +11,12 @@ use futures_util::stream::{self, StreamExt};
 
 use super::books::{Difference, Sums};
 use super::drive::Drive;
-use crate::client::{Client, Failure, StockReply, path_segment};
+use crate::client::{Client, Failure, OrderReply, StockReply, path_segment};
 
 /// How long a figure may lag behind the last answer before it counts as different: units of a just paid
 /// order are sold in a step of their own, and an orphan ends within five seconds (law 6).
-const SETTLE: Duration = Duration::from_secs(6);
+/// A stub in a test has nothing to settle.
+const SETTLE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 6_000 });
 
 /// Compares everything; adds what differs to the books and returns the engine's sums.
 pub async fn audit(
@@ -72,13 +73,14 @@ pub async fn audit(
                     drive.books().refused(&format!("order {id}"), "404: placed, and now lost");
                     break;
                 }
-                let reply = answer.expect()?;
+                let reply: OrderReply = answer.expect()?;
                 let found = drive.books().order_differences(number, &reply);
                 if settled(&found, begun).await {
                     let mut sums = sums.borrow_mut();
                     sums.orders += 1;
                     sums.gross += reply.totals.total.amount;
-                    sums.refunds += reply.refunded.map_or(0, |refunded| refunded.amount);
+                    sums.refunds += reply.refunded();
+                    sums.units_returned += reply.units_refunded();
                     drive.books().differences.extend(found);
                     break;
                 }
@@ -113,6 +115,7 @@ fn sum_differences(file: &Sums, engine: &Sums) -> Vec<Difference> {
         ("orders", whole(file.orders), whole(engine.orders)),
         ("gross sales", file.gross, engine.gross),
         ("refunds", file.refunds, engine.refunds),
+        ("units returned", file.units_returned, engine.units_returned),
         ("units received", file.units_received, engine.units_received),
         ("units sold", file.units_sold, engine.units_sold),
         ("units left", file.units_left, engine.units_left),

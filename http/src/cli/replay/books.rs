@@ -38,6 +38,7 @@ struct OrderBook {
     key: Box<str>,
     total: i64,
     refunded: i64,
+    units_returned: i64,
     /// Nobody is asked for it: it was refused for want of stock.
     is_withdrawn: bool,
 }
@@ -75,6 +76,8 @@ pub struct Sums {
     pub gross: i64,
     /// Money given back in minor units.
     pub refunds: i64,
+    /// Units that came back to their orders.
+    pub units_returned: i64,
     /// Opening stock and net adjustments.
     pub units_received: i64,
     /// Units sold and not restocked.
@@ -107,8 +110,6 @@ pub struct Books {
     orders: Vec<OrderBook>,
     /// What was asked and how it went.
     pub carried: Carried,
-    /// Units that came back to their orders, over all SKUs.
-    pub units_returned: i64,
     /// Net units of adjustments, over all SKUs.
     pub units_adjusted: i64,
     /// Where the sides disagree.
@@ -134,6 +135,7 @@ impl Books {
             key: plan.key.as_str().into(),
             total: plan.total,
             refunded: 0,
+            units_returned: 0,
             is_withdrawn: false,
         });
         for line in &plan.lines {
@@ -145,9 +147,9 @@ impl Books {
     pub fn expect_refund(&mut self, plan: &RefundPlan) {
         if let Some(order) = self.orders.get_mut(plan.order) {
             order.refunded += plan.amount;
+            order.units_returned += plan.units;
         }
         self.sku(&plan.sku).returned += plan.units;
-        self.units_returned += plan.units;
     }
 
     /// Writes down what an adjustment must do.
@@ -180,9 +182,9 @@ impl Books {
         self.carried.refunds_without_order += 1;
         if let Some(order) = self.orders.get_mut(plan.order) {
             order.refunded -= plan.amount;
+            order.units_returned -= plan.units;
         }
         self.sku(&plan.sku).returned -= plan.units;
-        self.units_returned -= plan.units;
     }
 
     /// An adjustment was refused for want of stock.
@@ -226,7 +228,6 @@ impl Books {
     /// Where an order is not what the file says; empty where it is.
     pub fn order_differences(&self, number: usize, reply: &OrderReply) -> Vec<Difference> {
         let Some(order) = self.orders.get(number) else { return Vec::new() };
-        let refunded = reply.refunded.as_ref().map_or(0, |refunded| refunded.amount);
         let state = match order.refunded {
             0 => "paid",
             refunded if refunded == order.total => "refunded",
@@ -234,11 +235,14 @@ impl Books {
         };
         let name = format!("{} ({})", reply.id, order.key);
         let mut found = Vec::new();
-        if order.total != reply.totals.total.amount {
-            found.push(Difference::new(&name, "total", &order.total, &reply.totals.total.amount));
-        }
-        if order.refunded != refunded {
-            found.push(Difference::new(&name, "refunded", &order.refunded, &refunded));
+        for (figure, file, engine) in [
+            ("total", order.total, reply.totals.total.amount),
+            ("refunded", order.refunded, reply.refunded()),
+            ("units returned", order.units_returned, reply.units_refunded()),
+        ] {
+            if file != engine {
+                found.push(Difference::new(&name, figure, &file, &engine));
+            }
         }
         if state != reply.state {
             found.push(Difference::new(&name, "state", &state, &reply.state));
@@ -261,6 +265,7 @@ impl Books {
             orders: standing().count() as u64,
             gross: standing().map(|order| order.total).sum(),
             refunds: standing().map(|order| order.refunded).sum(),
+            units_returned: standing().map(|order| order.units_returned).sum(),
             units_received: skus().map(|book| book.opening + book.adjusted).sum(),
             units_sold: skus().map(|book| book.sold - book.returned).sum(),
             units_left: skus().map(SkuBook::left).sum(),
@@ -281,7 +286,7 @@ mod tests {
     use super::super::plan::PlannedLine;
     use super::super::rules::Rule;
     use super::*;
-    use crate::client::MoneyReply;
+    use crate::client::{MoneyReply, OrderLineReply, PaymentReply, TotalsReply};
 
     fn order(number: usize, quantity: i64, price: i64) -> OrderPlan {
         OrderPlan {
@@ -311,13 +316,14 @@ mod tests {
         StockReply { received, on_hand, reserved: 0, available: on_hand, sellable: on_hand, sold }
     }
 
-    fn reply(state: &str, total: i64, refunded: i64) -> OrderReply {
+    fn reply(state: &str, total: i64, refunded: i64, units_refunded: i64) -> OrderReply {
         let money = |amount| MoneyReply::new(amount, "GBP");
         OrderReply {
             id: "ord_1".to_owned(),
             state: state.to_owned(),
-            totals: crate::client::TotalsReply { total: money(total) },
-            refunded: Some(money(refunded)),
+            totals: TotalsReply { total: money(total) },
+            payment: PaymentReply { refunded: Some(money(refunded)) },
+            lines: vec![OrderLineReply { quantity: total / 5, refunded: units_refunded }],
         }
     }
 
@@ -343,11 +349,11 @@ mod tests {
             assert_eq!(found, differing, "{figures:?}");
         }
         for (number, reply, differing) in [
-            (0, reply("partially_refunded", 30, 10), vec![]),
-            (0, reply("paid", 30, 0), vec!["refunded", "state"]),
-            (0, reply("partially_refunded", 29, 10), vec!["total"]),
-            (1, reply("paid", 20, 0), vec![]),
-            (1, reply("refunded", 20, 20), vec!["refunded", "state"]),
+            (0, reply("partially_refunded", 30, 10, 2), vec![]),
+            (0, reply("paid", 30, 0, 0), vec!["refunded", "units returned", "state"]),
+            (0, reply("partially_refunded", 29, 10, 2), vec!["total"]),
+            (1, reply("paid", 20, 0, 0), vec![]),
+            (1, reply("refunded", 20, 20, 4), vec!["refunded", "units returned", "state"]),
         ] {
             let found = books.order_differences(number, &reply);
             let found: Vec<_> = found.iter().map(|difference| difference.figure.as_str()).collect();

@@ -199,7 +199,6 @@ async fn replay(arguments: ReplayArguments) -> anyhow::Result<bool> {
         import,
         rules: planner.tallies.iter().map(|(rule, tally)| (*rule, *tally)).collect(),
         carried: books.carried,
-        units_returned: books.units_returned,
         units_adjusted: books.units_adjusted,
         file,
         engine,
@@ -242,7 +241,7 @@ async fn import(
                 sku::LENGTH_MAX
             );
         }
-        let name = if facts.name.is_empty() { &sku } else { &facts.name };
+        let name = if facts.name.is_empty() { sku.clone() } else { printable(&facts.name) };
         serde_json::to_writer(
             &mut rows,
             &json!({
@@ -277,6 +276,11 @@ async fn import(
         );
     }
     Ok(import)
+}
+
+/// A name as the engine takes it: no control characters, at most 200 characters.
+fn printable(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(200).collect()
 }
 
 /// A name for this run that the same file and options always give: its keys then find what was done already.
@@ -351,6 +355,87 @@ fn decimals(currency: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::stub::{Fault, Stub};
+
+    fn sample() -> PathBuf {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/sample_orders.csv")).to_owned()
+    }
+
+    fn arguments(url: &str, more: &[&str]) -> ReplayArguments {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: ReplayArguments,
+        }
+        let file = sample();
+        let line = ["replay", "--url", url].into_iter().chain(more.iter().copied());
+        let line =
+            line.chain(more.iter().all(|option| !option.ends_with(".csv")).then_some(file.to_str().unwrap()));
+        <Line as clap::Parser>::try_parse_from(line).unwrap().arguments
+    }
+
+    /// Replays the sample against a stub as often as told; says whether the books balanced the last time.
+    fn check(fault: Fault, times: usize, options: &[&str], expected: bool) {
+        actix_rt::System::new().block_on(async {
+            let stub = Stub::start(fault);
+            let mut balanced = None;
+            let mut orders = Vec::new();
+            for _ in 0..times {
+                let outcome = replay(arguments(&stub.url, options)).await;
+                balanced = Some(outcome.map_err(|failure| format!("{failure:#}")));
+                orders.push(stub.orders());
+            }
+            assert_eq!(balanced, Some(Ok(expected)), "{fault:?} {options:?}");
+            if fault != Fault::KeysForgotten {
+                orders.dedup();
+                assert_eq!(orders.len(), 1, "a replay begun again must place nothing twice");
+            }
+            stub.stop().await;
+        });
+    }
+
+    #[test]
+    fn the_sample_balances_and_a_second_replay_books_nothing_twice() {
+        check(Fault::None, 2, &["--concurrency", "8"], true);
+        check(Fault::None, 1, &["--concurrency", "1", "--speed", "1000000000"], true);
+    }
+
+    #[test]
+    fn the_real_file_balances() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/orders.csv");
+        // It stands beside the checkout only where the project is developed; the sample covers the rest.
+        if Path::new(file).exists() {
+            check(Fault::None, 1, &[file, "--concurrency", "64"], true);
+        }
+    }
+
+    #[test]
+    fn answers_lost_on_the_way_are_asked_for_again() {
+        check(Fault::AnswersLost, 1, &[], true);
+    }
+
+    #[test]
+    fn a_shop_with_too_little_stock_turns_orders_away_and_still_balances() {
+        for stock in ["0", "5", "40"] {
+            check(Fault::None, 1, &["--stock", stock, "--json"], true);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_loses_something_does_not_balance() {
+        check(Fault::UnitLost, 1, &["--json"], false);
+        check(Fault::RefundLost, 1, &["--json"], false);
+        check(Fault::KeysForgotten, 2, &["--json"], false);
+    }
+
+    #[test]
+    fn an_engine_that_is_not_there_is_told_with_the_remedy() {
+        actix_rt::System::new().block_on(async {
+            let arguments = arguments("http://127.0.0.1:1", &["--patience-s", "0"]);
+            let told = replay(arguments).await.map_err(|failure| failure.to_string());
+            assert!(told.as_ref().is_err_and(|told| told.contains("is the engine running?")), "{told:?}");
+        });
+    }
 
     #[test]
     fn options_are_read_or_refused_with_the_remedy() {

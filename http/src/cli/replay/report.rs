@@ -36,8 +36,6 @@ pub struct Report {
     pub rules: Vec<(Rule, RuleTally)>,
     /// What was asked and how it went.
     pub carried: Carried,
-    /// Units that came back to their orders.
-    pub units_returned: i64,
     /// Net units of adjustments.
     pub units_adjusted: i64,
     /// The file's sums.
@@ -132,7 +130,6 @@ impl Report {
             "import": self.import,
             "rules": rules,
             "carried": self.carried,
-            "units_returned": self.units_returned,
             "units_adjusted": self.units_adjusted,
             "file": self.file,
             "engine": self.engine,
@@ -179,6 +176,7 @@ impl Report {
             ("orders", grouped(file.orders), grouped(engine.orders)),
             ("gross sales", self.money(file.gross), self.money(engine.gross)),
             ("refunds", self.money(file.refunds), self.money(engine.refunds)),
+            ("units returned", signed(file.units_returned), signed(engine.units_returned)),
             ("units received", signed(file.units_received), signed(engine.units_received)),
             ("units sold, less returned", signed(file.units_sold), signed(engine.units_sold)),
             ("units left", signed(file.units_left), signed(engine.units_left)),
@@ -198,11 +196,7 @@ impl Report {
         ] {
             table.add_row([name.to_owned(), grouped(made), grouped(left)]);
         }
-        format!(
-            "{table}\n{} units came back to their orders, adjustments net {} units",
-            signed(self.units_returned),
-            signed(self.units_adjusted)
-        )
+        format!("{table}\nadjustments net {} units", signed(self.units_adjusted))
     }
 
     fn verdict(&self) -> String {
@@ -210,7 +204,7 @@ impl Report {
             return "The books balance: no differences.".to_owned();
         }
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
         table.set_header(["of", "figure", "file", "engine"]);
         for difference in self.differences.iter().take(DIFFERENCES_SHOWN_MAX) {
             table.add_row([&difference.of, &difference.figure, &difference.file, &difference.engine]);
@@ -262,7 +256,7 @@ pub fn refusal_lines(refusals: &[(u16, String, u64)], faults: u64) -> String {
 /// A table whose given columns are figures.
 pub fn numbers_table(header: &[&str], figures: &[usize]) -> Table {
     let mut table = Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header(header.iter().copied());
     for column in figures {
         if let Some(column) = table.column_mut(*column) {
