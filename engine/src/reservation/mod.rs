@@ -171,8 +171,8 @@ impl Reservation {
         }
     }
 
-    /// The request that made it, as long as the coordinator is remembered: what an index of requests is rebuilt from.
-    pub fn requests(&self) -> Option<RequestStamp> {
+    /// The request that made it, as long as the coordinator is remembered: an index of requests is rebuilt from it.
+    pub fn request(&self) -> Option<RequestStamp> {
         self.request
     }
 

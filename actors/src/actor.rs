@@ -1,0 +1,657 @@
+//! The actor around a machine: one entity, one message at a time.
+//!
+//! A turn is: claim journal room, decide, fold, append, answer through the gate, then do what the new state obliges to.
+//! No lock, no await, no rule of stock or money: those are the machine's. Start at [`EntityActor::apply`].
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Context, Handler, Message};
+use doorbuster_engine::answer::{Answer, Folded, Missing, Refusal};
+use doorbuster_engine::cart::{CartCommand, CartStatus};
+use doorbuster_engine::command::Command;
+use doorbuster_engine::ended::{self, EndedAction};
+use doorbuster_engine::envelope::{Decision, Envelope};
+use doorbuster_engine::event::{EntityKey, Event};
+use doorbuster_engine::identity::{OrderId, Position, Recorded, RequestStamp, ReservationId, Timestamp};
+use doorbuster_engine::order::OrderCommand;
+use doorbuster_engine::reservation::ReservationCommand;
+use doorbuster_engine::stock::{PartStatus, StockCommand, StockEvent};
+use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
+
+use crate::catalogue::Card;
+use crate::checkpointer::Portion;
+use crate::index::{Home, Stage};
+use crate::message::{Body, Client, Parcel, Seen, Slot, Step, StepDone, StepKind, StepOutcome};
+use crate::saga::Saga;
+use crate::stats::ActorStats;
+use crate::tentative::Tentative;
+use crate::types::Reply;
+use crate::worker::{Due, Pending, Remembered, Stored, Worker};
+
+/// Journal room for a turn whose events do not grow with the state.
+const TURN_BYTES: usize = 4 * 1024;
+
+/// Journal room for one cart or order line more: SKU, name, numbers, and as much again for what comes with them.
+const LINE_BYTES: usize = 640;
+
+/// How long a request waits for units that a saga holds tentatively before it is refused after all.
+const PARKED_MS: u64 = 1_000;
+
+/// A parcel in an actor's mailbox.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Turn(pub(crate) Parcel);
+
+/// See the module's header.
+pub(crate) struct EntityActor {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) entity: EntityKey,
+    pub(crate) snapshot: Box<Snapshot>,
+    /// Sequence of its last event in its partition.
+    sequence: u64,
+    position: Position,
+    /// Batch that holds its last event.
+    last_batch: u64,
+    /// Whether it changed since its state last went to the checkpoint.
+    dirty: bool,
+    /// The checkpoint round its state last went into.
+    saved_in: u64,
+    stats: Rc<ActorStats>,
+    /// Requests that wait for their verdict.
+    waiters: Vec<(RequestStamp, Slot)>,
+    pub(crate) saga: Saga,
+    /// A SKU's public card, and the units sagas may still give back.
+    card: Option<Arc<Card>>,
+    tentative: Tentative,
+    parked: VecDeque<Parcel>,
+    armed: Option<Timestamp>,
+}
+
+/// What became of a command.
+pub(crate) enum Applied {
+    /// Events happened.
+    Changed,
+    /// Nothing changed; this is the answer.
+    Answered(Answer),
+    /// Nothing changed, because of this.
+    Refused(Refusal),
+    /// Nothing changed and nothing is to be said.
+    Nothing,
+    /// The request is already running.
+    Joined,
+}
+
+impl Applied {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Changed => "changed",
+            Self::Answered(_) => "answered",
+            Self::Refused(_) => "refused",
+            Self::Nothing => "nothing",
+            Self::Joined => "joined",
+        }
+    }
+}
+
+impl Actor for EntityActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        // A recovered saga goes on where its state says it stands; a recovered SKU shows its card.
+        self.after_turn(false);
+    }
+}
+
+impl Handler<Turn> for EntityActor {
+    type Result = ();
+
+    fn handle(&mut self, Turn(parcel): Turn, context: &mut Self::Context) {
+        let (sent, began) = (parcel.sent, Instant::now());
+        let stats = Rc::clone(&self.stats);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.receive(parcel, began)));
+        stats.handled(sent, began, Instant::now());
+        if outcome.is_err() {
+            // The state may be half changed: it is never used again.
+            self.worker.panicked(&self.entity);
+            actix::ActorContext::terminate(context);
+        }
+    }
+}
+
+impl EntityActor {
+    /// An actor for a state.
+    pub(crate) fn new(worker: Rc<Worker>, entity: EntityKey, stored: Stored, stats: Rc<ActorStats>) -> Self {
+        let card = match &entity {
+            EntityKey::Sku(sku) => worker.shared.catalogue.card(sku.as_str()),
+            EntityKey::Reservation(_) | EntityKey::Cart(_) | EntityKey::Order(_) => None,
+        };
+        Self {
+            worker,
+            entity,
+            snapshot: stored.snapshot,
+            sequence: stored.sequence,
+            position: Position(0),
+            last_batch: 0,
+            dirty: stored.dirty,
+            saved_in: 0,
+            stats,
+            waiters: Vec::new(),
+            saga: Saga::default(),
+            card,
+            tentative: Tentative::default(),
+            parked: VecDeque::new(),
+            armed: None,
+        }
+    }
+
+    fn receive(&mut self, parcel: Parcel, now: Instant) {
+        match parcel.body {
+            Body::Client(client) => self.client(client, parcel.sent, now, true),
+            Body::Await(request, slot) => self.join(request, slot),
+            Body::Start(draft, request, waiters) => {
+                self.waiters.extend(waiters);
+                let applied = self.apply(Command::Order(OrderCommand::Start(draft.clone())), request, true);
+                match applied {
+                    Applied::Refused(Refusal::StorageFull { .. }) => {
+                        let waiters = std::mem::take(&mut self.waiters);
+                        let body = Body::Start(draft, request, waiters);
+                        self.worker.defer(Parcel::new(self.entity.clone(), body));
+                    }
+                    Applied::Refused(refusal) => self.fail_waiters(&refusal),
+                    Applied::Changed | Applied::Answered(_) | Applied::Nothing | Applied::Joined => {}
+                }
+                // A late copy: whoever waits for a request that is settled already hears its answer.
+                for (request, slot) in std::mem::take(&mut self.waiters) {
+                    self.join(request, slot);
+                }
+            }
+            Body::Step(step) => self.step(step, parcel.sent, true),
+            Body::StepDone(done) => self.step_done(&done),
+            Body::Internal(command) => self.internal(command),
+            Body::TellCart { order, placed } => self.tell_cart(order, placed),
+            Body::Query(query) => {
+                let seen =
+                    Seen { snapshot: &self.snapshot, position: self.position, stats: Some(&self.stats) };
+                let result = query(Some(seen));
+                self.worker.when_durable(Pending::Effect(result));
+            }
+            Body::Fence(slot, verdict) => self.worker.when_durable(Pending::Reply(slot, verdict)),
+            Body::Checkpoint => self.checkpoint(),
+            Body::Unpark => self.unpark(false),
+            Body::Retire => self.retire(),
+        }
+    }
+
+    fn client(&mut self, client: Client, sent: Instant, now: Instant, may_park: bool) {
+        let Client { command, ticket, slot, claim } = client;
+        if now > ticket.deadline {
+            // Nothing was decided, so this is a definite refusal, not a time-out.
+            metrics::counter!("doorbuster_actor_expired_total", "kind" => self.entity.kind()).increment(1);
+            self.worker.reply_now(slot, Err(Refusal::DeadlineExceeded));
+            return;
+        }
+        let request = ticket.stamp;
+        if ticket.keyed
+            && let Some(answer) = self.told_before(request, &command)
+        {
+            self.worker.when_durable(Pending::Reply(slot, Ok(Reply { answer, replayed: true })));
+            return;
+        }
+        if may_park && self.should_park(&command) {
+            self.park(Parcel {
+                to: self.entity.clone(),
+                sent,
+                body: Body::Client(Client { command, ticket, slot, claim }),
+            });
+            return;
+        }
+        let name = command.name();
+        let ended_action = ended_action(&command);
+        let creates = matches!(
+            command,
+            Command::Stock(StockCommand::Reserve(_))
+                | Command::Reservation(ReservationCommand::Request { .. })
+        );
+        self.waiters.push((request, slot));
+        let applied = self.apply(command, Some(request), ticket.keyed);
+        self.stats.remember(self.worker.now(), name, applied.name());
+        match applied {
+            Applied::Changed => {
+                if ticket.keyed && self.waiters.iter().any(|(waiting, _)| waiting.key == request.key) {
+                    // A saga has it in hand from here: a copy of it joins, and the key stays taken.
+                    self.worker.shared.index.open(request, Home::of(&self.entity));
+                }
+                self.hand_on_checkout(request);
+            }
+            Applied::Joined => self.hand_on_checkout(request),
+            Applied::Answered(answer) => {
+                if let Some(slot) = self.take_waiter(request) {
+                    let reply = Reply { answer, replayed: creates };
+                    self.worker.when_durable(Pending::Reply(slot, Ok(reply)));
+                }
+            }
+            Applied::Refused(refusal) => {
+                if let Some(slot) = self.take_waiter(request) {
+                    self.refuse_client(slot, refusal, ended_action);
+                }
+            }
+            Applied::Nothing => {
+                if let Some(slot) = self.take_waiter(request) {
+                    self.worker.reply_now(slot, Err(Refusal::InProgress { retry_after_ms: 500 }));
+                }
+            }
+        }
+        drop(claim);
+    }
+
+    /// The answer this request had before, if it had one.
+    fn told_before(&self, request: RequestStamp, command: &Command) -> Option<Answer> {
+        match self.worker.shared.index.stage(request.key)? {
+            Stage::Settled(answer) => Some((*answer).clone()),
+            Stage::Ended(record) => match command {
+                Command::Stock(StockCommand::Reserve(_))
+                | Command::Reservation(ReservationCommand::Request { .. }) => {
+                    Some(Answer::Reservation(record.first()))
+                }
+                Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => None,
+            },
+            Stage::Claimed(_) | Stage::Open(_) => None,
+        }
+    }
+
+    /// Says a refusal: at once where it promises nothing, else when what it reflects is durable. A reservation that is
+    /// no longer held here may have ended; then its record answers.
+    fn refuse_client(&self, slot: Slot, refusal: Refusal, action: Option<(ReservationId, EndedAction)>) {
+        let verdict = match (&refusal, action) {
+            (Refusal::NotFound(Missing::Reservation), Some((id, action))) => {
+                match self.worker.shared.index.stage(id.request_key()) {
+                    Some(Stage::Ended(record)) => ended::decide(&record, action),
+                    Some(Stage::Claimed(_) | Stage::Open(_) | Stage::Settled(_)) | None => Err(refusal),
+                }
+            }
+            (
+                Refusal::InsufficientStock(_)
+                | Refusal::Validation(_)
+                | Refusal::Overloaded { .. }
+                | Refusal::StorageFull { .. }
+                | Refusal::DeadlineExceeded,
+                _,
+            ) => {
+                self.worker.reply_now(slot, Err(refusal));
+                return;
+            }
+            _ => Err(refusal),
+        };
+        let verdict = verdict.map(|answer| Reply { answer, replayed: false });
+        self.worker.when_durable(Pending::Reply(slot, verdict));
+    }
+
+    /// Lets a copy of a running request wait with it, or answers it if the verdict is known.
+    fn join(&mut self, request: RequestStamp, slot: Slot) {
+        match self.worker.shared.index.stage(request.key) {
+            Some(Stage::Settled(answer)) => {
+                let reply = Reply { answer: (*answer).clone(), replayed: true };
+                self.worker.when_durable(Pending::Reply(slot, Ok(reply)));
+            }
+            Some(Stage::Open(_)) if self.saga.is_running() || self.snapshot.is_resident() => {
+                self.waiters.push((request, slot));
+            }
+            Some(Stage::Claimed(_) | Stage::Open(_) | Stage::Ended(_)) | None => {
+                self.worker.reply_now(slot, Err(Refusal::InProgress { retry_after_ms: 500 }));
+            }
+        }
+    }
+
+    /// A checkout is answered by the order, so whoever waits for it here waits there from now on.
+    fn hand_on_checkout(&mut self, request: RequestStamp) {
+        let Snapshot::Cart(cart) = &*self.snapshot else { return };
+        let CartStatus::CheckingOut { draft, .. } = cart.status() else { return };
+        let order = EntityKey::Order(draft.order);
+        if let Some(slot) = self.take_waiter(request) {
+            self.worker.send(Parcel::new(order, Body::Await(request, slot)));
+        }
+    }
+
+    fn take_waiter(&mut self, request: RequestStamp) -> Option<Slot> {
+        let at = self.waiters.iter().position(|(waiting, _)| waiting.key == request.key)?;
+        Some(self.waiters.swap_remove(at).1)
+    }
+
+    fn fail_waiters(&mut self, refusal: &Refusal) {
+        for (_, slot) in std::mem::take(&mut self.waiters) {
+            self.worker.reply_now(slot, Err(refusal.clone()));
+        }
+    }
+
+    /// A result or timer as a command; without journal room it comes again.
+    pub(crate) fn internal(&mut self, command: Command) {
+        let name = command.name();
+        let applied = self.apply(command.clone(), None, false);
+        self.stats.remember(self.worker.now(), name, applied.name());
+        if matches!(applied, Applied::Refused(Refusal::StorageFull { .. })) {
+            self.worker.defer(Parcel::new(self.entity.clone(), Body::Internal(command)));
+        }
+    }
+
+    fn tell_cart(&mut self, order: OrderId, placed: bool) {
+        let command = if placed { CartCommand::OrderPlaced(order) } else { CartCommand::OrderFailed(order) };
+        let applied = self.apply(Command::Cart(command), None, false);
+        let again = matches!(applied, Applied::Refused(Refusal::StorageFull { .. }));
+        if again {
+            self.worker.defer(Parcel::new(self.entity.clone(), Body::TellCart { order, placed }));
+        } else {
+            let told = Body::Internal(Command::Order(OrderCommand::CartTold));
+            self.worker.send(Parcel::new(EntityKey::Order(order), told));
+        }
+    }
+
+    /// A saga's step at this SKU.
+    fn step(&mut self, step: Step, sent: Instant, may_park: bool) {
+        let reservation = step.reservation;
+        let command = match step.kind {
+            StepKind::Hold { quantity, partial, home } => {
+                StockCommand::HoldPart { reservation, quantity, partial, home }
+            }
+            StepKind::Settle => {
+                self.tentative.settle(reservation);
+                self.after_turn(true);
+                return;
+            }
+            StepKind::Sell => StockCommand::SellPart { reservation },
+            StepKind::Free => StockCommand::FreePart { reservation },
+            StepKind::Restock { step, quantity, order } => StockCommand::Restock { step, quantity, order },
+        };
+        let command = Command::Stock(command);
+        if may_park && self.should_park(&command) {
+            self.park(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
+            return;
+        }
+        let name = command.name();
+        let tentative = matches!(step.kind, StepKind::Hold { .. });
+        if tentative {
+            // Before the turn publishes: a reader must not take the units for gone while they may come back.
+            self.tentative.expect(reservation);
+        } else {
+            self.tentative.settle(reservation);
+        }
+        let applied = self.apply(command, None, false);
+        self.stats.remember(self.worker.now(), name, applied.name());
+        let outcome = match (step.kind, applied) {
+            (_, Applied::Refused(Refusal::StorageFull { .. })) => {
+                self.worker.defer(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
+                return;
+            }
+            (StepKind::Hold { .. }, Applied::Refused(refusal)) => {
+                self.tentative.settle(reservation);
+                StepOutcome::Refused(available_of(&refusal))
+            }
+            (StepKind::Hold { .. }, _) => match self.part(reservation) {
+                PartStatus::Held(quantity) => StepOutcome::Held(quantity),
+                PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => {
+                    self.tentative.settle(reservation);
+                    StepOutcome::Refused(0)
+                }
+            },
+            (StepKind::Settle | StepKind::Sell | StepKind::Free | StepKind::Restock { .. }, _) => {
+                StepOutcome::Done
+            }
+        };
+        let EntityKey::Sku(sku) = self.entity.clone() else { return };
+        let done = StepDone { sku, kind: step.kind, outcome };
+        self.worker.send(Parcel::new(step.from, Body::StepDone(done)));
+    }
+
+    fn part(&self, reservation: ReservationId) -> PartStatus {
+        match &*self.snapshot {
+            Snapshot::Stock(stock) => stock.part(reservation),
+            Snapshot::Reservation(_) | Snapshot::Cart(_) | Snapshot::Order(_) => PartStatus::Absent,
+        }
+    }
+
+    /// Decides and folds one command. Everything that follows from it is under way when this returns.
+    pub(crate) fn apply(&mut self, command: Command, request: Option<RequestStamp>, keyed: bool) -> Applied {
+        if !self.worker.has_room(self.room_for(&command)) {
+            return Applied::Refused(Refusal::StorageFull { retry_after_ms: 1_000 });
+        }
+        let now = self.worker.now();
+        let decision = self.snapshot.decide(Envelope { now, request, command });
+        let events = match decision {
+            Decision::Change(events) => events,
+            Decision::Answer(answer) => return Applied::Answered(answer),
+            Decision::Refuse(refusal) => return Applied::Refused(refusal),
+            Decision::Nothing => return Applied::Nothing,
+            Decision::Join => return Applied::Joined,
+        };
+        let mut redefined = false;
+        for event in events {
+            redefined |=
+                matches!(event, Event::Stock(StockEvent::Defined { .. } | StockEvent::Redefined { .. }));
+            let recorded = Recorded { position: self.worker.shared.next_position(), at: now };
+            let journalled = if keyed { request } else { None };
+            let folded = match self.snapshot.evolve(&self.entity, &event, recorded, request) {
+                Ok(folded) => folded,
+                Err(violation) => panic!("{violation}"),
+            };
+            let timer = timer_of(&event);
+            self.last_batch = self.worker.open_batch();
+            self.sequence = self.worker.append(&self.entity, recorded, journalled, event);
+            self.position = recorded.position;
+            if let Some((reservation, ttl_ms)) = timer {
+                self.arm_reservation(reservation, ttl_ms, now);
+            }
+            self.absorb(folded, now, keyed);
+        }
+        if !self.dirty {
+            self.dirty = true;
+            self.worker.mark_dirty(&self.entity);
+        }
+        self.after_turn(redefined || matches!(*self.snapshot, Snapshot::Stock(_)));
+        Applied::Changed
+    }
+
+    /// Tells those who wait, remembers answers and endings, and lets the ledger's oldest entries go.
+    fn absorb(&mut self, folded: Folded, at: Timestamp, keyed: bool) {
+        let index = Arc::clone(&self.worker.shared.index);
+        for settlement in folded.settlements {
+            let request = settlement.request;
+            match &settlement.verdict {
+                Ok(answer) if is_creation_of_reservation(answer, request.key) => {
+                    index.open(request, Home::of(&self.entity));
+                }
+                Ok(answer) if keyed || index.stage(request.key).is_some() => {
+                    index.settle(request, Arc::new(answer.clone()), at);
+                    let settled = Settled { fingerprint: request.fingerprint, answer: answer.clone(), at };
+                    self.worker.remember(Remembered::Settled(request.key, settled));
+                }
+                Ok(_) => {}
+                Err(_) => index.refuse(request.key),
+            }
+            let mut replayed = false;
+            while let Some(slot) = self.take_waiter(request) {
+                let verdict = settlement.verdict.clone().map(|answer| Reply { answer, replayed });
+                self.worker.reply_when_durable(self.last_batch, slot, verdict);
+                replayed = true;
+            }
+        }
+        if let Some(record) = folded.ended {
+            self.worker.remember(Remembered::Ended(Ended { record: (*record).clone(), at }));
+            index.end(Arc::from(record), at);
+        }
+        if let Some(chunk) = folded.spilled {
+            self.worker.when_durable(Pending::Portion(Box::new(Portion::Ledger(*chunk))));
+        }
+    }
+
+    /// What a changed state obliges to: its card, its sagas' next steps, its timer, whoever is parked.
+    fn after_turn(&mut self, publish: bool) {
+        if let Snapshot::Stock(stock) = &*self.snapshot {
+            self.tentative.measure(stock);
+            if publish || self.card.is_none() {
+                let catalogue = &self.worker.shared.catalogue;
+                self.card = catalogue.publish(self.card.as_ref(), stock, self.tentative.units(), publish);
+            }
+            if self.tentative.take_eased() {
+                self.unpark(true);
+            }
+            return;
+        }
+        self.run_obligations();
+        if let Some(due) = self.snapshot.due()
+            && self.armed != Some(due)
+        {
+            self.armed = Some(due);
+            self.worker.wheel.borrow_mut().arm(due, Due::Entity(self.entity.clone()));
+        }
+        if let Snapshot::Reservation(reservation) = &*self.snapshot
+            && reservation.is_finished()
+            && !reservation.is_absent()
+        {
+            self.worker.forget(&self.entity, self.sequence);
+        }
+    }
+
+    fn arm_reservation(&self, reservation: ReservationId, due: DueAt, now: Timestamp) {
+        let EntityKey::Sku(sku) = &self.entity else { return };
+        let due = match due {
+            DueAt::After(ttl_ms) => now.plus_ms(ttl_ms),
+            DueAt::At(at) => at,
+        };
+        self.worker.wheel.borrow_mut().arm(due, Due::Reservation(sku.clone(), reservation));
+    }
+
+    /// Whether a request that would be refused now may succeed as soon as some saga gives its units back.
+    fn should_park(&self, command: &Command) -> bool {
+        let Snapshot::Stock(stock) = &*self.snapshot else { return false };
+        let (wanted, partial) = match command {
+            Command::Stock(StockCommand::Reserve(reserve)) => (reserve.quantity, reserve.partial),
+            Command::Stock(StockCommand::HoldPart { quantity, partial, .. }) => (*quantity, *partial),
+            Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => {
+                return false;
+            }
+        };
+        let sellable = stock.sellable();
+        let tentative = self.tentative.units();
+        let wanted_at_least = if partial { 1 } else { wanted };
+        tentative > 0 && sellable < wanted_at_least && wanted_at_least <= sellable.saturating_add(tentative)
+    }
+
+    fn park(&mut self, parcel: Parcel) {
+        if self.parked.is_empty()
+            && let EntityKey::Sku(sku) = &self.entity
+        {
+            let due = self.worker.now().plus_ms(PARKED_MS);
+            self.worker.wheel.borrow_mut().arm(due, Due::Parked(sku.clone()));
+        }
+        self.parked.push_back(parcel);
+    }
+
+    /// Tries parked requests again, in the order they came; those still blocked park again if they may.
+    fn unpark(&mut self, may_park: bool) {
+        let now = Instant::now();
+        for parcel in std::mem::take(&mut self.parked) {
+            match parcel.body {
+                Body::Client(client) => self.client(client, parcel.sent, now, may_park),
+                Body::Step(step) => self.step(step, parcel.sent, may_park),
+                Body::Await(..)
+                | Body::Start(..)
+                | Body::StepDone(_)
+                | Body::Internal(_)
+                | Body::TellCart { .. }
+                | Body::Query(_)
+                | Body::Fence(..)
+                | Body::Checkpoint
+                | Body::Unpark
+                | Body::Retire => {}
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.dirty = false;
+        self.saved_in = self.worker.round.get().number;
+        self.worker.save(&self.entity, &self.snapshot, self.sequence);
+    }
+
+    fn retire(&self) {
+        // The row must be in the store, not only on its way there, before the next reader looks for it.
+        let saved = !self.dirty && self.saved_in <= self.worker.shared.rounds_done();
+        let open =
+            !saved || self.snapshot.is_resident() || !self.waiters.is_empty() || self.stats.depth() > 1;
+        if !open {
+            self.worker.passivate(&self.entity);
+        }
+    }
+
+    /// The most bytes a turn may append: what its command brings and what its state may copy into an event.
+    fn room_for(&self, command: &Command) -> usize {
+        let lines = match (command, &*self.snapshot) {
+            (Command::Stock(_), _) => 0,
+            (Command::Reservation(ReservationCommand::Request { items, .. }), _) => items.len(),
+            (Command::Cart(CartCommand::AddLines { lines, .. } | CartCommand::Create { lines, .. }), _) => {
+                lines.len()
+            }
+            (Command::Cart(CartCommand::Checkout(_)), Snapshot::Cart(cart)) => cart.view().lines.len(),
+            (Command::Order(OrderCommand::Start(draft)), _) => draft.lines.len(),
+            (
+                Command::Order(
+                    OrderCommand::Refund { .. } | OrderCommand::Cancel { .. } | OrderCommand::Fulfil { .. },
+                ),
+                Snapshot::Order(order),
+            ) => order.view().lines.len(),
+            (Command::Reservation(_) | Command::Cart(_) | Command::Order(_), _) => 100,
+        };
+        TURN_BYTES.saturating_add(lines.saturating_mul(LINE_BYTES))
+    }
+}
+
+/// When a reservation's timer is due, as its event tells.
+enum DueAt {
+    After(u64),
+    At(Timestamp),
+}
+
+fn timer_of(event: &Event) -> Option<(ReservationId, DueAt)> {
+    match event {
+        Event::Stock(StockEvent::Reserved { reservation, ttl_ms, .. }) => {
+            Some((*reservation, DueAt::After(*ttl_ms)))
+        }
+        Event::Stock(StockEvent::Extended { reservation, expires_at }) => {
+            Some((*reservation, DueAt::At(*expires_at)))
+        }
+        Event::Stock(_) | Event::Reservation(_) | Event::Cart(_) | Event::Order(_) => None,
+    }
+}
+
+fn ended_action(command: &Command) -> Option<(ReservationId, EndedAction)> {
+    match command {
+        Command::Stock(StockCommand::Commit { reservation }) => Some((*reservation, EndedAction::Commit)),
+        Command::Stock(StockCommand::Release { reservation }) => Some((*reservation, EndedAction::Release)),
+        Command::Stock(StockCommand::Extend { reservation, .. }) => Some((*reservation, EndedAction::Extend)),
+        Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => None,
+    }
+}
+
+fn available_of(refusal: &Refusal) -> i64 {
+    match refusal {
+        Refusal::InsufficientStock(shortages) => shortages.first().map_or(0, |shortage| shortage.available),
+        Refusal::NotFound(_)
+        | Refusal::IllegalTransition { .. }
+        | Refusal::ReservationExpired
+        | Refusal::CartExpired
+        | Refusal::PriceChanged { .. }
+        | Refusal::VersionMismatch { .. }
+        | Refusal::PaymentDeclined { .. }
+        | Refusal::Validation(_)
+        | Refusal::KeyReused
+        | Refusal::InProgress { .. }
+        | Refusal::Overloaded { .. }
+        | Refusal::StorageFull { .. }
+        | Refusal::Draining
+        | Refusal::Recovering { .. }
+        | Refusal::DeadlineExceeded => 0,
+    }
+}

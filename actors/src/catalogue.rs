@@ -1,0 +1,170 @@
+//! The catalogue as anybody may read it: every SKU's name, price and latest snapshot, without asking its actor.
+//!
+//! Each SKU publishes `(sellable, tentative, version)` into its card at the end of every turn that changed it; reads and
+//! "sold out" are answered from there on any thread (law 11). A snapshot may be a flush ahead of the disk.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::atomic::AtomicCell;
+use doorbuster_engine::identity::Sku;
+use doorbuster_engine::stock::{Definition, Stock};
+use parking_lot::RwLock;
+
+use crate::types::{AvailabilityState, Page, SkuSnapshot};
+
+/// Figures of one SKU at the end of one turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Units that can be promised now.
+    pub(crate) sellable: i64,
+    /// Units on hand that nobody holds.
+    pub(crate) available: i64,
+    /// Units held by sagas that may still give them back at once.
+    pub(crate) tentative: i64,
+    /// The stock's version.
+    pub(crate) version: u64,
+}
+
+/// One SKU's card.
+#[derive(Debug)]
+pub(crate) struct Card {
+    sku: Sku,
+    definition: ArcSwap<Said>,
+    figures: AtomicCell<Figures>,
+    /// Messages on their way to the SKU's actor: its part of admission.
+    pub(crate) waiting: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Said {
+    name: Arc<str>,
+    definition: Definition,
+}
+
+impl Card {
+    /// The latest figures.
+    pub(crate) fn figures(&self) -> Figures {
+        self.figures.load()
+    }
+
+    /// The SKU's own time to live for reservations.
+    pub(crate) fn reservation_ttl_ms(&self) -> Option<u64> {
+        self.definition.load().definition.reservation_ttl_ms
+    }
+
+    /// The SKU as anybody may see it.
+    pub(crate) fn snapshot(&self) -> SkuSnapshot {
+        let said = self.definition.load();
+        let figures = self.figures.load();
+        SkuSnapshot {
+            sku: self.sku.clone(),
+            name: Arc::clone(&said.name),
+            price: said.definition.price,
+            sellable: figures.sellable.max(0),
+            state: state_of(figures, &said.definition),
+            version: figures.version,
+        }
+    }
+}
+
+fn state_of(figures: Figures, definition: &Definition) -> AvailabilityState {
+    if figures.sellable <= 0 {
+        AvailabilityState::SoldOut
+    } else if figures.available <= 0 {
+        AvailabilityState::Backorder
+    } else if definition.low_stock_at.is_some_and(|mark| figures.sellable <= mark) {
+        AvailabilityState::LowStock
+    } else {
+        AvailabilityState::InStock
+    }
+}
+
+/// All cards: found without a lock by SKU, listed in SKU order.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    cards: papaya::HashMap<Sku, Arc<Card>, foldhash::fast::RandomState>,
+    listed: RwLock<BTreeMap<Sku, Arc<Card>>>,
+}
+
+impl Catalogue {
+    /// A SKU as anybody may see it.
+    pub fn get(&self, sku: &str) -> Option<SkuSnapshot> {
+        self.card(sku).map(|card| card.snapshot())
+    }
+
+    /// SKUs in order after `after`; with `in_stock`, only those that can (or cannot) be sold now.
+    pub fn page(&self, after: Option<&str>, limit: usize, in_stock: Option<bool>) -> Page<SkuSnapshot> {
+        let listed = self.listed.read();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut data = Vec::with_capacity(limit);
+        let mut more = false;
+        for card in listed.range::<str, _>((start, Bound::Unbounded)).map(|(_, card)| card) {
+            let snapshot = card.snapshot();
+            if in_stock.is_some_and(|wanted| wanted != (snapshot.sellable > 0)) {
+                continue;
+            }
+            if data.len() == limit {
+                more = true;
+                break;
+            }
+            data.push(snapshot);
+        }
+        let next_cursor = if more { data.last().map(|last| last.sku.to_string()) } else { None };
+        Page { data, next_cursor }
+    }
+
+    /// How many SKUs there are.
+    pub fn len(&self) -> usize {
+        self.cards.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn card(&self, sku: &str) -> Option<Arc<Card>> {
+        self.cards.pin().get(sku).cloned()
+    }
+
+    /// Publishes a SKU's state at the end of a turn; makes its card at the first.
+    pub(crate) fn publish(
+        &self,
+        card: Option<&Arc<Card>>,
+        stock: &Stock,
+        tentative: i64,
+        redefined: bool,
+    ) -> Option<Arc<Card>> {
+        let definition = stock.definition()?;
+        let figures = Figures {
+            sellable: stock.sellable(),
+            available: stock.available(),
+            tentative,
+            version: stock.version(),
+        };
+        if let Some(card) = card {
+            card.figures.store(figures);
+            if redefined {
+                card.definition.store(Arc::new(said(definition)));
+            }
+            return Some(Arc::clone(card));
+        }
+        let card = Arc::new(Card {
+            sku: stock.sku().clone(),
+            definition: ArcSwap::from_pointee(said(definition)),
+            figures: AtomicCell::new(figures),
+            waiting: AtomicU32::new(0),
+        });
+        self.listed.write().insert(card.sku.clone(), Arc::clone(&card));
+        self.cards.pin().insert(card.sku.clone(), Arc::clone(&card));
+        Some(card)
+    }
+}
+
+fn said(definition: &Definition) -> Said {
+    Said { name: Arc::from(&*definition.name), definition: definition.clone() }
+}

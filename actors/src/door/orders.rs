@@ -1,0 +1,184 @@
+//! Calls on orders.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use doorbuster_engine::answer::{Missing, Refusal};
+use doorbuster_engine::command::Command;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::{FulfilmentId, OrderId, RefundId, Timestamp};
+use doorbuster_engine::order::{LineUnits, Order, OrderCommand, OrderSummary, OrderView, TimelineEntry};
+use doorbuster_engine::world::Snapshot;
+use doorbuster_persistence::codec::decode_stored;
+
+use crate::engine::{Engine, random_bits};
+use crate::message::Seen;
+use crate::types::{Access, OrderFilter, OrderPage, Page, RefundInput, Ticket, Verdict};
+
+/// Rows of the time index read at a time.
+const ROWS: usize = 256;
+
+/// Most rows one page may look through; a filter that matches less often continues from the cursor.
+const ROWS_MAX: usize = 50_000;
+
+impl Engine {
+    /// An order as it stands. A wrong token reads as an order that is not there.
+    pub async fn order(&self, access: Access, id: OrderId) -> Result<OrderView, Refusal> {
+        let view = self.query(EntityKey::Order(id), |seen| order_of(seen).map(Order::view)).await?;
+        let view = view.ok_or(Refusal::NotFound(Missing::Order))?;
+        self.check_access(&access, &view)?;
+        Ok(view)
+    }
+
+    /// What happened to an order, oldest first.
+    pub async fn timeline(&self, access: Access, id: OrderId) -> Result<Vec<TimelineEntry>, Refusal> {
+        let found = self.query(EntityKey::Order(id), |seen| {
+            order_of(seen).map(|order| (order.view(), order.timeline().to_vec()))
+        });
+        let (view, timeline) = found.await?.ok_or(Refusal::NotFound(Missing::Order))?;
+        self.check_access(&access, &view)?;
+        Ok(timeline)
+    }
+
+    /// The shopper has acted, or asks how the payment stands.
+    pub async fn confirm(&self, ticket: Ticket, access: Access, id: OrderId) -> Verdict {
+        self.order(access, id).await?;
+        self.ask_order(ticket, id, OrderCommand::Confirm).await
+    }
+
+    /// Calls an order off: units go back, money too.
+    pub async fn cancel(&self, ticket: Ticket, access: Access, id: OrderId) -> Verdict {
+        self.order(access, id).await?;
+        self.ask_order(ticket, id, OrderCommand::Cancel { refund: RefundId(random_bits()) }).await
+    }
+
+    /// Gives money back, and units to the shelf where asked.
+    pub async fn refund(&self, ticket: Ticket, id: OrderId, input: RefundInput) -> Verdict {
+        let RefundInput { amount, lines, restock, reason } = input;
+        let refund = RefundId(random_bits());
+        self.ask_order(ticket, id, OrderCommand::Refund { refund, amount, lines, restock, reason }).await
+    }
+
+    /// Hands units to the carrier.
+    pub async fn fulfil(
+        &self,
+        ticket: Ticket,
+        id: OrderId,
+        lines: Option<Vec<LineUnits>>,
+        tracking: Option<String>,
+    ) -> Verdict {
+        let fulfilment = FulfilmentId(random_bits());
+        self.ask_order(ticket, id, OrderCommand::Fulfil { fulfilment, lines, tracking }).await
+    }
+
+    /// Orders, newest first: those in memory over those the checkpoint knows.
+    pub async fn orders(&self, filter: OrderFilter) -> Result<OrderPage, Refusal> {
+        let mut cursor = match &filter.starting_after {
+            Some(text) => Some(self.cursor_of(text).await?),
+            None => None,
+        };
+        let mut hot = self.hot_orders(cursor).await?;
+        let mut data = Vec::new();
+        let mut looked_at = 0_usize;
+        loop {
+            let cold = self.cold_orders(cursor).await?;
+            looked_at = looked_at.saturating_add(cold.len());
+            let exhausted = cold.len() < ROWS;
+            let reached = cold.last().map(|summary| (summary.created_at, summary.id));
+            for summary in cold {
+                hot.entry((summary.created_at, summary.id)).or_insert(summary);
+            }
+            // Everything at or above the last cold row is known now; below it only once that was read too.
+            let known = match reached {
+                Some(reached) if !exhausted => hot.split_off(&reached),
+                Some(_) | None => std::mem::take(&mut hot),
+            };
+            for ((_, id), summary) in known.into_iter().rev() {
+                if !matches(&filter, &summary) {
+                    continue;
+                }
+                if data.len() == filter.limit {
+                    return Ok(Page { next_cursor: last_id(&data), data });
+                }
+                if let Ok(view) = self.order(Access::Admin, id).await {
+                    data.push(view);
+                }
+            }
+            if exhausted || filter.since.is_some_and(|since| reached.is_some_and(|(at, _)| at < since)) {
+                return Ok(Page { data, next_cursor: None });
+            }
+            if looked_at >= ROWS_MAX {
+                return Ok(Page { data, next_cursor: reached.map(|(_, id)| id.to_string()) });
+            }
+            cursor = reached;
+        }
+    }
+
+    async fn ask_order(&self, ticket: Ticket, id: OrderId, command: OrderCommand) -> Verdict {
+        self.check_open()?;
+        self.ask(EntityKey::Order(id), Command::Order(command), ticket, None).await
+    }
+
+    fn check_access(&self, access: &Access, view: &OrderView) -> Result<(), Refusal> {
+        let allowed = match access {
+            Access::Admin => true,
+            Access::Token(token) => self.cart_token_matches(view.cart, token),
+            Access::Anonymous => false,
+        };
+        if allowed { Ok(()) } else { Err(Refusal::NotFound(Missing::Order)) }
+    }
+
+    async fn cursor_of(&self, text: &str) -> Result<(Timestamp, OrderId), Refusal> {
+        let id: OrderId = text.parse().map_err(|_| Refusal::NotFound(Missing::Order))?;
+        let view = self.order(Access::Admin, id).await?;
+        Ok((view.created_at, view.id))
+    }
+
+    /// Summaries of the orders in memory that are older than the cursor.
+    async fn hot_orders(
+        &self,
+        cursor: Option<(Timestamp, OrderId)>,
+    ) -> Result<BTreeMap<(Timestamp, OrderId), OrderSummary>, Refusal> {
+        let mut hot = BTreeMap::new();
+        for report in self.actors(Some("order"), crate::types::ActorSort::Rate, usize::MAX).await {
+            let Ok(id) = report.key.parse::<OrderId>() else { continue };
+            let summary = self.query(EntityKey::Order(id), |seen| order_of(seen).map(Order::summary)).await?;
+            let Some(summary) = summary else { continue };
+            let at = (summary.created_at, summary.id);
+            if cursor.is_none_or(|cursor| at < cursor) {
+                hot.insert(at, summary);
+            }
+        }
+        Ok(hot)
+    }
+
+    async fn cold_orders(&self, cursor: Option<(Timestamp, OrderId)>) -> Result<Vec<OrderSummary>, Refusal> {
+        let shared = Arc::clone(&self.shared);
+        let read = self.shared.io.spawn_blocking(move || {
+            let cursor = cursor.map(|(at, id)| (at.0, id));
+            let rows = shared.store.orders_by_time(cursor, ROWS).ok()?;
+            rows.iter()
+                .map(|row| decode_stored::<OrderSummary>(&row.summary).ok())
+                .collect::<Option<Vec<_>>>()
+        });
+        read.await.ok().flatten().ok_or(Refusal::Recovering { retry_after_ms: 10_000 })
+    }
+}
+
+fn last_id(data: &[OrderView]) -> Option<String> {
+    data.last().map(|view| view.id.to_string())
+}
+
+fn matches(filter: &OrderFilter, summary: &OrderSummary) -> bool {
+    filter.state.is_none_or(|state| state == summary.state)
+        && filter.email.as_ref().is_none_or(|email| *email == summary.email)
+        && filter.since.is_none_or(|since| summary.created_at >= since)
+        && filter.until.is_none_or(|until| summary.created_at < until)
+}
+
+fn order_of(seen: Option<Seen<'_>>) -> Option<&Order> {
+    match seen?.snapshot {
+        Snapshot::Order(order) if !order.is_absent() => Some(order),
+        Snapshot::Order(_) | Snapshot::Stock(_) | Snapshot::Reservation(_) | Snapshot::Cart(_) => None,
+    }
+}

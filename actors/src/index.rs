@@ -1,0 +1,244 @@
+//! The request index: which keys are taken, by what, and what they were told (law 5).
+//!
+//! A key is claimed here before any actor is asked, so that a key reused for another SKU or route is caught; the
+//! index also finds a reservation by its id, which is its key. It is rebuilt at start from the recovered state.
+//! Finished entries leave oldest first, after 24 hours or when there are more than the configured bound.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as MapEntry;
+use doorbuster_engine::answer::{Answer, ReservationRecord};
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::{CartId, Fingerprint, OrderId, RequestKey, RequestStamp, Sku, Timestamp};
+use doorbuster_engine::world::ANSWER_MEMORY_MS;
+use parking_lot::Mutex;
+
+/// Which actor has a request in hand. Small, since there is one for every open reservation.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// A SKU's own reservation.
+    Sku(Sku),
+    /// The coordinator of the same id.
+    Reservation,
+    /// A cart.
+    Cart(Box<CartId>),
+    /// An order.
+    Order(Box<OrderId>),
+}
+
+impl Home {
+    /// The home that `entity` is.
+    pub(crate) fn of(entity: &EntityKey) -> Self {
+        match entity {
+            EntityKey::Sku(sku) => Self::Sku(sku.clone()),
+            EntityKey::Reservation(_) => Self::Reservation,
+            EntityKey::Cart(id) => Self::Cart(Box::new(*id)),
+            EntityKey::Order(id) => Self::Order(Box::new(*id)),
+        }
+    }
+
+    /// The entity this home is, for the request under `key`.
+    pub(crate) fn entity(&self, key: RequestKey) -> EntityKey {
+        match self {
+            Self::Sku(sku) => EntityKey::Sku(sku.clone()),
+            Self::Reservation => EntityKey::Reservation(key.reservation()),
+            Self::Cart(id) => EntityKey::Cart(**id),
+            Self::Order(id) => EntityKey::Order(**id),
+        }
+    }
+}
+
+/// What the index knows of a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// So many copies are on their way to the actor; nothing happened yet.
+    Claimed(u32),
+    /// The actor has it in hand: a saga that runs, or a reservation that is held.
+    Open(Home),
+    /// It was told this.
+    Settled(Arc<Answer>),
+    /// It made this reservation, which has ended.
+    Ended(Arc<ReservationRecord>),
+}
+
+#[derive(Debug)]
+struct Slot {
+    fingerprint: Fingerprint,
+    stage: Stage,
+}
+
+/// A key claimed for a request that no actor has taken up yet; dropped, it gives the key back (law 4).
+#[derive(Debug)]
+pub(crate) struct Claim {
+    index: Arc<RequestIndex>,
+    key: RequestKey,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.index.give_back(self.key);
+    }
+}
+
+/// The key is taken by a request with another content.
+#[derive(Debug)]
+pub(crate) struct KeyReused;
+
+/// See the module's header.
+#[derive(Debug)]
+pub(crate) struct RequestIndex {
+    slots: DashMap<RequestKey, Slot, foldhash::fast::RandomState>,
+    finished: Mutex<VecDeque<(RequestKey, Timestamp)>>,
+    finished_max: usize,
+    /// How long the last entry dropped for want of room had been kept, in milliseconds; 24 hours while none was.
+    retention_ms: AtomicU64,
+}
+
+impl RequestIndex {
+    /// An empty index that keeps at most `finished_max` finished entries.
+    pub(crate) fn new(finished_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            slots: DashMap::default(),
+            finished: Mutex::default(),
+            finished_max,
+            retention_ms: AtomicU64::new(ANSWER_MEMORY_MS),
+        })
+    }
+
+    /// Claims the key for this request, or joins an earlier copy of it. `Ok(None)`: it is taken up already.
+    pub(crate) fn claim(self: &Arc<Self>, request: RequestStamp) -> Result<Option<Claim>, KeyReused> {
+        match self.slots.entry(request.key) {
+            MapEntry::Vacant(vacant) => {
+                vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Claimed(1) });
+            }
+            MapEntry::Occupied(mut occupied) => {
+                let slot = occupied.get_mut();
+                if slot.fingerprint != request.fingerprint {
+                    return Err(KeyReused);
+                }
+                match &mut slot.stage {
+                    Stage::Claimed(copies) => *copies = copies.saturating_add(1),
+                    Stage::Open(_) | Stage::Settled(_) | Stage::Ended(_) => return Ok(None),
+                }
+            }
+        }
+        Ok(Some(Claim { index: Arc::clone(self), key: request.key }))
+    }
+
+    /// What is known of a key.
+    pub(crate) fn stage(&self, key: RequestKey) -> Option<Stage> {
+        self.slots.get(&key).map(|slot| slot.stage.clone())
+    }
+
+    /// An actor took the request up.
+    pub(crate) fn open(&self, request: RequestStamp, home: Home) {
+        self.slots.insert(request.key, Slot { fingerprint: request.fingerprint, stage: Stage::Open(home) });
+    }
+
+    /// The request was told its answer.
+    pub(crate) fn settle(&self, request: RequestStamp, answer: Arc<Answer>, at: Timestamp) {
+        self.slots
+            .insert(request.key, Slot { fingerprint: request.fingerprint, stage: Stage::Settled(answer) });
+        self.finish(request.key, at);
+    }
+
+    /// The reservation that this key made has ended.
+    pub(crate) fn end(&self, record: Arc<ReservationRecord>, at: Timestamp) {
+        let key = record.id.request_key();
+        self.slots.insert(key, Slot { fingerprint: record.fingerprint, stage: Stage::Ended(record) });
+        self.finish(key, at);
+    }
+
+    /// The request was refused after it had been taken up; a later copy is a new attempt.
+    pub(crate) fn refuse(&self, key: RequestKey) {
+        self.slots.remove(&key);
+    }
+
+    /// Drops finished entries that are older than their time.
+    pub(crate) fn forget_before(&self, now: Timestamp) {
+        let mut finished = self.finished.lock();
+        while finished.front().is_some_and(|(_, at)| at.plus_ms(ANSWER_MEMORY_MS) <= now) {
+            if let Some((key, _)) = finished.pop_front() {
+                self.slots.remove(&key);
+            }
+        }
+        finished.shrink_to(self.finished_max / 8);
+    }
+
+    /// Entries now, finished ones among them, and the real retention in milliseconds.
+    pub(crate) fn figures(&self) -> (usize, usize, u64) {
+        (self.slots.len(), self.finished.lock().len(), self.retention_ms.load(Ordering::Relaxed))
+    }
+
+    fn finish(&self, key: RequestKey, at: Timestamp) {
+        let dropped = {
+            let mut finished = self.finished.lock();
+            finished.push_back((key, at));
+            if finished.len() > self.finished_max { finished.pop_front() } else { None }
+        };
+        if let Some((oldest, since)) = dropped {
+            self.slots.remove(&oldest);
+            self.retention_ms.store(at.0.saturating_sub(since.0), Ordering::Relaxed);
+        }
+    }
+
+    fn give_back(&self, key: RequestKey) {
+        if let MapEntry::Occupied(mut occupied) = self.slots.entry(key)
+            && let Stage::Claimed(copies) = &mut occupied.get_mut().stage
+        {
+            *copies = copies.saturating_sub(1);
+            if *copies == 0 {
+                occupied.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorbuster_engine::answer::Answer;
+
+    use super::*;
+
+    fn stamp(key: u128, fingerprint: u64) -> RequestStamp {
+        RequestStamp { key: RequestKey(key), fingerprint: Fingerprint(fingerprint) }
+    }
+
+    #[test]
+    fn a_key_belongs_to_one_content_until_its_claim_is_dropped() {
+        let index = RequestIndex::new(10);
+        let first = index.claim(stamp(1, 7)).unwrap();
+        let twin = index.claim(stamp(1, 7)).unwrap();
+        assert!(first.is_some() && twin.is_some());
+        assert!(index.claim(stamp(1, 8)).is_err(), "law 5: another body under the same key");
+        drop(first);
+        assert!(index.claim(stamp(1, 8)).is_err(), "the twin still holds the key");
+        drop(twin);
+        assert!(index.claim(stamp(1, 8)).is_ok(), "law 4: refused twice, so the key is free");
+    }
+
+    #[test]
+    fn a_settled_key_survives_the_claims_of_its_copies() {
+        let index = RequestIndex::new(10);
+        let claim = index.claim(stamp(1, 7)).unwrap();
+        index.settle(stamp(1, 7), Arc::new(Answer::CartDeleted), Timestamp(5));
+        drop(claim);
+        assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Settled(_))));
+        index.forget_before(Timestamp(5 + ANSWER_MEMORY_MS));
+        assert!(index.stage(RequestKey(1)).is_none());
+    }
+
+    #[test]
+    fn the_oldest_finished_keys_leave_first_and_the_retention_is_told() {
+        let index = RequestIndex::new(2);
+        for key in 0..3 {
+            index.settle(stamp(key, 0), Arc::new(Answer::CartDeleted), Timestamp(1_000 * key as u64));
+        }
+        assert!(index.stage(RequestKey(0)).is_none());
+        assert!(index.stage(RequestKey(1)).is_some());
+        assert_eq!(index.figures(), (2, 2, 2_000));
+    }
+}

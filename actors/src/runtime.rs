@@ -1,0 +1,258 @@
+//! What all workers share, and how an engine starts and ends.
+//!
+//! Recovery is the only way in: lock the directory, rebuild the world, give every worker its share, then serve. Start at
+//! [`crate::Engine::start`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use crossbeam_utils::atomic::AtomicCell;
+use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use doorbuster_engine::identity::Position;
+use doorbuster_engine::payment::PaymentProvider;
+use doorbuster_engine::world::Snapshot;
+use doorbuster_persistence::checkpoint::CheckpointStore;
+use doorbuster_persistence::codec::records;
+use doorbuster_persistence::directory::DataDirectory;
+use doorbuster_persistence::error::{JournalError, StartError};
+use doorbuster_persistence::frame::FrameNumber;
+use doorbuster_persistence::reader::JournalReader;
+use doorbuster_persistence::writer::{Durability, JournalHandle};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::catalogue::Catalogue;
+use crate::checkpointer::{self, Order, Portion};
+use crate::clock::BusinessClock;
+use crate::index::RequestIndex;
+use crate::message::Parcel;
+use crate::secrets::Secrets;
+use crate::types::Readiness;
+use crate::worker::{Inbound, Remembered, Stored};
+
+/// How an engine is set up.
+pub struct EngineOptions {
+    /// Where everything durable lives.
+    pub data: PathBuf,
+    /// Threads that host connections and actors. Default: one a core.
+    pub workers: usize,
+    /// What an answer promises.
+    pub durability: Durability,
+    /// Size of a journal segment file in bytes.
+    pub segment_bytes: u64,
+    /// Bounds.
+    pub limits: Limits,
+    /// Doors to payment providers.
+    pub providers: Vec<Arc<dyn PaymentProvider>>,
+    /// Told when nothing can be promised any more (the journal failed): must end the process.
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl EngineOptions {
+    /// Defaults for a data directory: local durability, no provider; a fatal error aborts the process.
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            durability: Durability::Local,
+            segment_bytes: 64 << 20,
+            limits: Limits::default(),
+            providers: Vec::new(),
+            on_fatal: Arc::new(|_| std::process::abort()),
+        }
+    }
+}
+
+/// Bounds of one engine (law 11).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests in the engine at a time; more are refused with `overloaded`. Each costs about a kilobyte.
+    pub in_flight_max: usize,
+    /// Requests on their way to one SKU at a time: half a second's work of one actor.
+    pub waiting_per_sku_max: u32,
+    /// Finished keys and ended reservations kept for replays; beyond it the oldest go before their 24 hours.
+    pub finished_max: usize,
+    /// Least time between checkpoint rounds.
+    pub checkpoint_interval: Duration,
+    /// How long an unused cart or order stays in memory.
+    pub passivate_after: Duration,
+    /// How long one call to a payment provider may take before its answer counts as unknown. Shorter than a request's
+    /// deadline, so that a slow provider ends in `payment_pending`, not in a time-out.
+    pub payment_deadline: Duration,
+    /// How long units stay pinned while a payment is open.
+    pub payment_pin: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 65_536,
+            waiting_per_sku_max: 32_768,
+            finished_max: 1_000_000,
+            checkpoint_interval: Duration::from_secs(10),
+            passivate_after: Duration::from_secs(60),
+            payment_deadline: Duration::from_secs(5),
+            payment_pin: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// What a worker begins with.
+#[derive(Default)]
+pub(crate) struct Seed {
+    pub(crate) entities: Vec<(EntityKey, Stored)>,
+    pub(crate) dirty: Vec<EntityKey>,
+    pub(crate) remembered: Vec<Remembered>,
+    pub(crate) sequences: Sequences,
+}
+
+/// Last sequence of each partition.
+#[derive(Clone, Copy)]
+pub(crate) struct Sequences(pub(crate) [u64; PARTITIONS]);
+
+impl Default for Sequences {
+    fn default() -> Self {
+        Self([0; PARTITIONS])
+    }
+}
+
+/// See the module's header.
+pub(crate) struct Shared {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) index: Arc<RequestIndex>,
+    pub(crate) clock: BusinessClock,
+    pub(crate) limits: Limits,
+    pub(crate) journal: JournalHandle,
+    pub(crate) store: CheckpointStore,
+    pub(crate) directory: DataDirectory,
+    pub(crate) secrets: Secrets,
+    pub(crate) providers: Vec<Arc<dyn PaymentProvider>>,
+    pub(crate) inboxes: Vec<mpsc::UnboundedSender<Inbound>>,
+    pub(crate) seeds: Mutex<Vec<Option<(Seed, mpsc::UnboundedReceiver<Inbound>)>>>,
+    pub(crate) checkpoints: Sender<Order>,
+    pub(crate) io: tokio::runtime::Handle,
+    pub(crate) position: AtomicU64,
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) answered: AtomicU64,
+    pub(crate) drain_rate: AtomicU64,
+    pub(crate) rounds_done: AtomicU64,
+    pub(crate) readiness: AtomicCell<Readiness>,
+    pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Shared {
+    /// The worker that owns an entity.
+    pub(crate) fn owner(&self, entity: &EntityKey) -> usize {
+        usize::from(entity.partition()) % self.inboxes.len().max(1)
+    }
+
+    /// The next event's position.
+    pub(crate) fn next_position(&self) -> Position {
+        Position(self.position.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells a worker something. A worker that has ended takes the process with it, so nobody is left to mind.
+    pub(crate) fn tell(&self, worker: usize, inbound: Inbound) {
+        if let Some(inbox) = self.inboxes.get(worker) {
+            let _ = inbox.send(inbound);
+        }
+    }
+
+    /// Brings a parcel to its worker from any other thread.
+    pub(crate) fn post(&self, parcel: Parcel) {
+        self.tell(self.owner(&parcel.to), Inbound::Parcels(vec![parcel]));
+    }
+
+    /// Hands a portion to the checkpointer.
+    pub(crate) fn checkpoint(&self, portion: Portion) {
+        let _ = self.checkpoints.send(Order::Portion(portion));
+    }
+
+    /// Checkpoint rounds finished.
+    pub(crate) fn rounds_done(&self) -> u64 {
+        self.rounds_done.load(Ordering::Acquire)
+    }
+
+    /// When the requests now in flight will be answered at the measured rate, in milliseconds: 50 at least, 10,000 at most.
+    pub(crate) fn drain_time_ms(&self) -> u64 {
+        let in_flight = u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        let per_second = self.drain_rate.load(Ordering::Relaxed).max(1);
+        in_flight.saturating_mul(1_000).checked_div(per_second).unwrap_or(10_000).clamp(50, 10_000)
+    }
+
+    /// Nothing can be promised any more.
+    pub(crate) fn die(&self, why: &str) -> ! {
+        (self.on_fatal)(why);
+        std::process::abort();
+    }
+
+    /// Reads a cold state for a worker.
+    pub(crate) fn load(self: &Arc<Self>, worker: usize, entity: EntityKey) {
+        let shared = Arc::clone(self);
+        self.io.spawn_blocking(move || {
+            let found = checkpointer::load(&shared.store, &entity).unwrap_or_else(|trouble| {
+                tracing::error!(%entity, %trouble, "a cold state cannot be read; restart to rebuild it from the journal");
+                None
+            });
+            shared.tell(worker, Inbound::Loaded(entity, found));
+        });
+    }
+
+    /// Rebuilds a state after a panic: its checkpoint row, then the journal's tail.
+    pub(crate) fn rebuild(self: &Arc<Self>, worker: usize, entity: EntityKey) {
+        let shared = Arc::clone(self);
+        self.io.spawn_blocking(move || {
+            let found = shared.rebuilt(&entity).unwrap_or_else(|trouble| {
+                tracing::error!(%entity, %trouble, "a state cannot be rebuilt");
+                None
+            });
+            shared.tell(worker, Inbound::Rebuilt(entity, found));
+        });
+    }
+
+    fn rebuilt(&self, entity: &EntityKey) -> Result<Option<Stored>, StartError> {
+        let stored = checkpointer::load(&self.store, entity)?;
+        let from = self.store.marks()?.first().map_or(FrameNumber::FIRST, |mark| mark.replay_from_frame);
+        let mut exists = stored.is_some();
+        let mut stored = stored.unwrap_or_else(|| Stored {
+            snapshot: Box::new(Snapshot::absent(entity)),
+            sequence: 0,
+            dirty: false,
+        });
+        let partition = entity.partition();
+        let durable = self.journal.durable_frame();
+        let mut reader = JournalReader::open(self.directory.paths(), self.directory.engine(), from)?;
+        while let Some(frame) = reader.next_frame()? {
+            if frame.number > durable {
+                break;
+            }
+            for record in records(frame.body) {
+                let Ok(record) = record else { continue };
+                if record.header.partition != partition || record.header.sequence <= stored.sequence {
+                    continue;
+                }
+                let Ok(entry) = record.entry() else { continue };
+                if entry.entity != *entity {
+                    continue;
+                }
+                stored
+                    .snapshot
+                    .evolve(entity, &entry.event, record.recorded(), entry.request)
+                    .map_err(|violation| StartError::Law { place: "a rebuild".to_owned(), violation })?;
+                stored.sequence = record.header.sequence;
+                stored.dirty = true;
+                exists = true;
+            }
+        }
+        Ok(exists.then_some(stored))
+    }
+}
+
+/// The journal failed: the process must end and recovery speak.
+pub(crate) fn journal_failed(on_fatal: &Arc<dyn Fn(&str) + Send + Sync>, error: &JournalError) {
+    on_fatal(&error.to_string());
+    std::process::abort();
+}

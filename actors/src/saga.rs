@@ -1,0 +1,352 @@
+//! What a coordinator's state obliges to, carried out: units asked of SKUs, charges asked of providers, carts told.
+//!
+//! A machine says which work is open ([`doorbuster_engine::order::Order::obligations`]); this module starts what is
+//! not running yet and turns results into commands. After a crash the recovered state says the same again, so every
+//! piece of work is safe to repeat. SKUs are asked one after another in SKU order, the same order for everybody: a
+//! saga may wait for a SKU while holding others, and still nobody waits in a circle.
+
+use doorbuster_engine::answer::{Item, Shortage};
+use doorbuster_engine::cart::CartObligation;
+use doorbuster_engine::command::Command;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::{OrderId, RefundId, RequestStamp, Sku};
+use doorbuster_engine::order::{OrderCommand, OrderDraft, OrderObligation};
+use doorbuster_engine::reservation::{ReservationCommand, ReservationObligation};
+use doorbuster_engine::stock::Home;
+use doorbuster_engine::world::Snapshot;
+
+use crate::actor::EntityActor;
+use crate::message::{Body, Parcel, Slot, Step, StepDone, StepKind, StepOutcome};
+use crate::payments::Call;
+use crate::worker::Pending;
+
+/// Names a piece of work, so that it is started once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Hold,
+    Sell,
+    Free,
+    Restock(RefundId),
+    Charge,
+    LookUp,
+    Confirm,
+    Void,
+    Refund(RefundId),
+    TellCart,
+    StartOrder,
+}
+
+/// A piece of work as the shell does it.
+enum Work {
+    Hold { items: Vec<Item>, partial: bool, home: Home },
+    Steps { tag: Tag, items: Vec<Item> },
+    Call { tag: Tag, call: Call },
+    TellCart { cart: doorbuster_engine::identity::CartId, order: OrderId, placed: bool },
+    StartOrder { draft: Box<OrderDraft>, request: Option<RequestStamp> },
+}
+
+impl Work {
+    fn tag(&self) -> Tag {
+        match self {
+            Self::Hold { .. } => Tag::Hold,
+            Self::Steps { tag, .. } | Self::Call { tag, .. } => *tag,
+            Self::TellCart { .. } => Tag::TellCart,
+            Self::StartOrder { .. } => Tag::StartOrder,
+        }
+    }
+}
+
+/// Units being asked of SKUs, one SKU at a time.
+struct Asking {
+    /// As the machine named them.
+    asked: Vec<Item>,
+    /// Indices into `asked`, in SKU order.
+    order: Vec<usize>,
+    /// How many of `order` have answered.
+    answered: usize,
+    granted: Vec<i64>,
+    partial: bool,
+    home: Home,
+}
+
+/// Steps sent to several SKUs at once, and who has not answered.
+struct Round {
+    tag: Tag,
+    waiting: Vec<Sku>,
+}
+
+/// The running work of one coordinator. Volatile: a restart begins it anew from the state.
+#[derive(Default)]
+pub(crate) struct Saga {
+    running: Vec<Tag>,
+    asking: Option<Asking>,
+    rounds: Vec<Round>,
+}
+
+impl Saga {
+    /// Whether anything runs.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+}
+
+impl EntityActor {
+    /// Starts whatever the state asks for and does not run yet.
+    pub(crate) fn run_obligations(&mut self) {
+        let wanted = self.wanted();
+        self.saga.running.retain(|tag| wanted.iter().any(|work| work.tag() == *tag));
+        for work in wanted {
+            let tag = work.tag();
+            if self.saga.running.contains(&tag) {
+                continue;
+            }
+            self.saga.running.push(tag);
+            self.begin(work);
+        }
+    }
+
+    fn wanted(&self) -> Vec<Work> {
+        match &*self.snapshot {
+            Snapshot::Stock(_) => Vec::new(),
+            Snapshot::Reservation(reservation) => reservation
+                .obligations()
+                .into_iter()
+                .map(|obligation| match obligation {
+                    ReservationObligation::HoldUnits { items, partial } => {
+                        Work::Hold { items, partial, home: Home::Reservation }
+                    }
+                    ReservationObligation::SellUnits(items) => {
+                        Work::Steps { tag: Tag::Sell, items: items.to_vec() }
+                    }
+                    ReservationObligation::FreeUnits(items) => {
+                        Work::Steps { tag: Tag::Free, items: items.to_vec() }
+                    }
+                })
+                .collect(),
+            Snapshot::Cart(cart) => cart
+                .obligations()
+                .into_iter()
+                .map(|obligation| match obligation {
+                    CartObligation::StartOrder { draft, request } => Work::StartOrder { draft, request },
+                })
+                .collect(),
+            Snapshot::Order(order) => {
+                let provider = order.view().provider;
+                let id = order.view().id;
+                order.obligations().into_iter().map(|obligation| work_of(obligation, id, &provider)).collect()
+            }
+        }
+    }
+
+    fn begin(&mut self, work: Work) {
+        match work {
+            Work::Hold { items, partial, home } => {
+                let mut order: Vec<usize> = (0..items.len()).collect();
+                order.sort_by(|a, b| {
+                    items.get(*a).map(|item| &item.sku).cmp(&items.get(*b).map(|item| &item.sku))
+                });
+                let granted = vec![0; items.len()];
+                self.saga.asking = Some(Asking { asked: items, order, answered: 0, granted, partial, home });
+                self.ask_next();
+            }
+            Work::Steps { tag, items } => {
+                self.saga.rounds.retain(|round| round.tag != tag);
+                let waiting = items.iter().map(|item| item.sku.clone()).collect();
+                self.saga.rounds.push(Round { tag, waiting });
+                for item in items {
+                    if let Some(kind) = self.step_kind(tag, item.quantity) {
+                        self.send_step(&item.sku, kind);
+                    }
+                }
+            }
+            Work::Call { call, .. } => {
+                // The demand must be on disk before the world hears of it.
+                let shared = std::sync::Arc::clone(&self.worker.shared);
+                let effect = Box::new(move || crate::payments::place(&shared, call));
+                self.worker.when_durable(Pending::Effect(effect));
+            }
+            Work::TellCart { cart, order, placed } => {
+                self.worker.send(Parcel::new(EntityKey::Cart(cart), Body::TellCart { order, placed }));
+            }
+            Work::StartOrder { draft, request } => {
+                let order = EntityKey::Order(draft.order);
+                let waiters: Vec<(RequestStamp, Slot)> = Vec::new();
+                self.worker.send(Parcel::new(order, Body::Start(draft, request, waiters)));
+            }
+        }
+    }
+
+    fn step_kind(&self, tag: Tag, quantity: i64) -> Option<StepKind> {
+        match tag {
+            Tag::Sell => Some(StepKind::Sell),
+            Tag::Free => Some(StepKind::Free),
+            Tag::Restock(refund) => match &self.entity {
+                EntityKey::Order(order) => {
+                    Some(StepKind::Restock { step: refund.0, quantity, order: *order })
+                }
+                EntityKey::Sku(_) | EntityKey::Reservation(_) | EntityKey::Cart(_) => None,
+            },
+            Tag::Hold
+            | Tag::Charge
+            | Tag::LookUp
+            | Tag::Confirm
+            | Tag::Void
+            | Tag::Refund(_)
+            | Tag::TellCart
+            | Tag::StartOrder => None,
+        }
+    }
+
+    fn send_step(&self, sku: &Sku, kind: StepKind) {
+        let reservation = match &self.entity {
+            EntityKey::Reservation(id) => *id,
+            EntityKey::Order(id) => id.reservation(),
+            EntityKey::Sku(_) | EntityKey::Cart(_) => return,
+        };
+        let step = Step { from: self.entity.clone(), reservation, kind };
+        self.worker.send(Parcel::new(EntityKey::Sku(sku.clone()), Body::Step(step)));
+    }
+
+    fn ask_next(&mut self) {
+        let Some(asking) = &self.saga.asking else { return };
+        let next = asking.order.get(asking.answered).and_then(|at| asking.asked.get(*at));
+        match next {
+            Some(item) => {
+                let (sku, quantity) = (item.sku.clone(), item.quantity);
+                let kind = StepKind::Hold { quantity, partial: asking.partial, home: asking.home };
+                self.send_step(&sku, kind);
+            }
+            None => self.asked_all(),
+        }
+    }
+
+    fn asked_all(&mut self) {
+        let Some(asking) = self.saga.asking.take() else { return };
+        let granted: Vec<Item> = asking
+            .asked
+            .iter()
+            .zip(&asking.granted)
+            .filter(|(_, quantity)| **quantity > 0)
+            .map(|(item, quantity)| Item { sku: item.sku.clone(), quantity: *quantity })
+            .collect();
+        if granted.is_empty() {
+            let shortages = asking
+                .asked
+                .iter()
+                .map(|item| Shortage { sku: item.sku.clone(), requested: item.quantity, available: 0 })
+                .collect();
+            self.units_refused(shortages);
+            return;
+        }
+        let skus: Vec<Sku> = granted.iter().map(|item| item.sku.clone()).collect();
+        self.internal(match asking.home {
+            Home::Reservation => Command::Reservation(ReservationCommand::UnitsHeld { granted }),
+            Home::Order => Command::Order(OrderCommand::UnitsHeld),
+        });
+        for sku in skus {
+            self.send_step(&sku, StepKind::Settle);
+        }
+    }
+
+    fn units_refused(&mut self, shortages: Vec<Shortage>) {
+        let order = matches!(self.entity, EntityKey::Order(_));
+        self.internal(if order {
+            Command::Order(OrderCommand::UnitsRefused { shortages })
+        } else {
+            Command::Reservation(ReservationCommand::UnitsRefused { shortages })
+        });
+    }
+
+    /// A SKU's answer to a step.
+    pub(crate) fn step_done(&mut self, done: &StepDone) {
+        match (done.kind, done.outcome) {
+            (StepKind::Hold { .. }, outcome) => self.hold_answered(&done.sku, outcome),
+            (StepKind::Sell, _) => self.round_answered(Tag::Sell, &done.sku),
+            (StepKind::Free, _) => self.round_answered(Tag::Free, &done.sku),
+            (StepKind::Restock { step, .. }, _) => {
+                self.round_answered(Tag::Restock(RefundId(step)), &done.sku)
+            }
+            (StepKind::Settle, _) => {}
+        }
+    }
+
+    fn hold_answered(&mut self, sku: &Sku, outcome: StepOutcome) {
+        let Some(asking) = &mut self.saga.asking else { return };
+        let Some(at) = asking.order.get(asking.answered).copied() else { return };
+        let Some(item) = asking.asked.get(at).filter(|item| item.sku == *sku) else { return };
+        let (requested, partial) = (item.quantity, asking.partial);
+        match outcome {
+            StepOutcome::Held(quantity) => {
+                if let Some(granted) = asking.granted.get_mut(at) {
+                    *granted = quantity;
+                }
+            }
+            StepOutcome::Refused(_) if partial => {}
+            StepOutcome::Refused(available) => {
+                let mut shortages = vec![Shortage { sku: sku.clone(), requested, available }];
+                let asking = self.saga.asking.take();
+                shortages.extend(asking.iter().flat_map(|asking| self.further_shortages(asking)));
+                self.units_refused(shortages);
+                return;
+            }
+            StepOutcome::Done => return,
+        }
+        asking.answered = asking.answered.saturating_add(1);
+        self.ask_next();
+    }
+
+    /// SKUs not asked any more that would have refused too, as their cards show: the caller hears of all at once.
+    fn further_shortages(&self, asking: &Asking) -> Vec<Shortage> {
+        let rest = asking.order.iter().skip(asking.answered.saturating_add(1));
+        rest.filter_map(|at| asking.asked.get(*at))
+            .filter_map(|item| {
+                let figures = self.worker.shared.catalogue.card(item.sku.as_str())?.figures();
+                let available = figures.sellable.max(0);
+                (available < item.quantity).then(|| Shortage {
+                    sku: item.sku.clone(),
+                    requested: item.quantity,
+                    available,
+                })
+            })
+            .collect()
+    }
+
+    fn round_answered(&mut self, tag: Tag, sku: &Sku) {
+        let Some(at) = self.saga.rounds.iter().position(|round| round.tag == tag) else { return };
+        let Some(round) = self.saga.rounds.get_mut(at) else { return };
+        round.waiting.retain(|waiting| waiting != sku);
+        if !round.waiting.is_empty() {
+            return;
+        }
+        self.saga.rounds.swap_remove(at);
+        let order = matches!(self.entity, EntityKey::Order(_));
+        let command = match (tag, order) {
+            (Tag::Sell, true) => Command::Order(OrderCommand::UnitsSold),
+            (Tag::Free, true) => Command::Order(OrderCommand::UnitsFreed),
+            (Tag::Restock(refund), true) => Command::Order(OrderCommand::UnitsRestocked { refund }),
+            (_, _) => Command::Reservation(ReservationCommand::UnitsSettled),
+        };
+        self.internal(command);
+    }
+}
+
+fn work_of(obligation: OrderObligation, order: OrderId, provider: &str) -> Work {
+    let call = |tag, what| Work::Call { tag, call: Call { order, provider: provider.to_owned(), what } };
+    use crate::payments::What;
+    match obligation {
+        OrderObligation::HoldUnits(items) => Work::Hold { items, partial: false, home: Home::Order },
+        OrderObligation::Charge(charge) => call(Tag::Charge, What::Charge(charge)),
+        OrderObligation::LookUp(charge) => call(Tag::LookUp, What::LookUp(charge)),
+        OrderObligation::Confirm { charge, reference } => {
+            call(Tag::Confirm, What::Confirm(charge, reference))
+        }
+        OrderObligation::Void { charge, reference } => call(Tag::Void, What::Void(charge, reference)),
+        OrderObligation::SellUnits(items) => Work::Steps { tag: Tag::Sell, items },
+        OrderObligation::FreeUnits(items) => Work::Steps { tag: Tag::Free, items },
+        OrderObligation::TellCart { cart, placed } => Work::TellCart { cart, order, placed },
+        OrderObligation::Refund { refund, charge, reference, amount } => {
+            call(Tag::Refund(refund), What::Refund { refund, charge, reference, amount })
+        }
+        OrderObligation::Restock { refund, items } => Work::Steps { tag: Tag::Restock(refund), items },
+    }
+}

@@ -1,0 +1,211 @@
+//! Starting an engine: lock, recover, share out, serve.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Duration;
+
+use crossbeam_utils::atomic::AtomicCell;
+use doorbuster_engine::cart::CartStatus;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::{RequestStamp, Timestamp};
+use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Settled, Snapshot, World};
+use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind};
+use doorbuster_persistence::directory::DataDirectory;
+use doorbuster_persistence::error::{CheckpointError, StartError};
+use doorbuster_persistence::file_journal::JournalOptions;
+use doorbuster_persistence::recovery::{Progress, Recovered, RecoveryReport, recover};
+use doorbuster_persistence::writer::{JournalWriter, WriterOptions};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::catalogue::Catalogue;
+use crate::checkpointer;
+use crate::clock::BusinessClock;
+use crate::engine::{Engine, Running};
+use crate::index::{Home, RequestIndex};
+use crate::runtime::{EngineOptions, Seed, Sequences, Shared, journal_failed};
+use crate::secrets::Secrets;
+use crate::types::Readiness;
+use crate::worker::{Inbound, Remembered, Stored};
+
+impl Engine {
+    /// Recovers the data directory and makes the engine ready for its workers: call [`Engine::attach_worker`] on as many
+    /// threads as [`EngineOptions::workers`] says.
+    ///
+    /// Blocks; `progress` hears how far it has come.
+    pub fn start(
+        options: EngineOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, RecoveryReport), StartError> {
+        let directory = DataDirectory::open(&options.data)?;
+        let secrets = Secrets::new(&directory.secret("server")?);
+        let journal_options = JournalOptions { segment_bytes: options.segment_bytes };
+        let mut recovered = recover(&directory, journal_options, progress)?;
+        let workers = options.workers.max(1);
+        let index = RequestIndex::new(options.limits.finished_max);
+        let last_at = Timestamp(recovered.last_at_ms);
+        recall_answers(&recovered.store, &index, last_at)?;
+
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let report = recovered.report.clone();
+        let catalogue = Catalogue::default();
+        let seeds = share_out(&mut recovered, workers, &catalogue, &index);
+        let seeds = seeds.into_iter().zip(receivers).map(Some).collect();
+
+        let on_durable: Vec<mpsc::UnboundedSender<Inbound>> = senders.clone();
+        let on_fatal = Arc::clone(&options.on_fatal);
+        let journal = JournalWriter::spawn(
+            Box::new(recovered.journal),
+            WriterOptions {
+                durability: options.durability,
+                on_sync: Some(crate::observe::on_sync()),
+                ..WriterOptions::default()
+            },
+            Box::new(move |worker, number| {
+                if let Some(inbox) = on_durable.get(worker) {
+                    let _ = inbox.send(Inbound::Durable(number));
+                }
+            }),
+            Box::new(move |error| journal_failed(&on_fatal, &error)),
+        )
+        .map_err(StartError::Journal)?;
+
+        let io = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("outside")
+            .enable_time()
+            .enable_io()
+            .build()
+            .map_err(|source| StartError::NotWritable { path: options.data.clone(), source })?;
+        let (checkpoints, orders) = crossbeam_channel::unbounded();
+        let shared = Arc::new(Shared {
+            catalogue,
+            index,
+            clock: BusinessClock::starting_after(last_at),
+            limits: options.limits,
+            journal,
+            store: recovered.store,
+            directory,
+            secrets,
+            providers: options.providers,
+            inboxes: senders,
+            seeds: Mutex::new(seeds),
+            checkpoints,
+            io: io.handle().clone(),
+            position: AtomicU64::new(recovered.next_position),
+            in_flight: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
+            drain_rate: AtomicU64::new(1_000),
+            rounds_done: AtomicU64::new(0),
+            readiness: AtomicCell::new(Readiness::Recovering),
+            on_fatal: options.on_fatal,
+        });
+        let thread = checkpointer::spawn(Arc::clone(&shared), orders)
+            .map_err(|source| StartError::NotWritable { path: options.data, source })?;
+        io.spawn(crate::observe::watch(Arc::downgrade(&shared)));
+        Ok((Self::new(shared, Running { io: Some(io), checkpointer: Some(thread) }), report))
+    }
+}
+
+/// Fills the index with the answers and endings the checkpoint remembers.
+fn recall_answers(
+    store: &CheckpointStore,
+    index: &RequestIndex,
+    last_at: Timestamp,
+) -> Result<(), CheckpointError> {
+    let mut rows = Vec::new();
+    store.answers_for_each(|row| {
+        if row.at_ms.saturating_add(ANSWER_MEMORY_MS) > last_at.0 {
+            rows.push(row);
+        }
+    })?;
+    rows.sort_by_key(|row| row.at_ms);
+    for row in rows {
+        match row.kind {
+            ColdKind::Answer => {
+                let settled: Settled = checkpointer::decode(&row.bytes)?;
+                let request = RequestStamp {
+                    key: doorbuster_engine::identity::RequestKey(row.key),
+                    fingerprint: settled.fingerprint,
+                };
+                index.settle(request, Arc::new(settled.answer), settled.at);
+            }
+            ColdKind::EndedReservation => {
+                let ended: Ended = checkpointer::decode(&row.bytes)?;
+                index.end(Arc::new(ended.record), ended.at);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives every worker its entities, and the index and catalogue what they tell.
+fn share_out(
+    recovered: &mut Recovered,
+    workers: usize,
+    catalogue: &Catalogue,
+    index: &RequestIndex,
+) -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = (0..workers).map(|_| Seed::default()).collect();
+    for seed in &mut seeds {
+        seed.sequences = Sequences(recovered.sequences);
+    }
+    let World { entities, settled, ended, spilled: _ } = std::mem::take(&mut recovered.world);
+    for (entity, snapshot) in entities {
+        recall_running(&entity, &snapshot, index);
+        if let Snapshot::Stock(stock) = &snapshot {
+            catalogue.publish(None, stock, 0, false);
+        }
+        let touched = recovered.touched.get(&entity).copied();
+        let Some(seed) = seeds.get_mut(usize::from(entity.partition()) % workers) else { continue };
+        if touched.is_some() {
+            seed.dirty.push(entity.clone());
+        }
+        let stored =
+            Stored { snapshot: Box::new(snapshot), sequence: touched.unwrap_or(0), dirty: touched.is_some() };
+        seed.entities.push((entity, stored));
+    }
+    // What the replayed tail settled is in no checkpoint yet: the first worker hands it over with its first round.
+    if let Some(first) = seeds.first_mut() {
+        for (key, settled) in settled {
+            let request = RequestStamp { key, fingerprint: settled.fingerprint };
+            index.settle(request, Arc::new(settled.answer.clone()), settled.at);
+            first.remembered.push(Remembered::Settled(key, settled));
+        }
+        for (_, ended) in ended {
+            index.end(Arc::new(ended.record.clone()), ended.at);
+            first.remembered.push(Remembered::Ended(ended));
+        }
+    }
+    seeds
+}
+
+/// Takes the keys of requests that still run, and of reservations that are held, into the index.
+fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &RequestIndex) {
+    let home = Home::of(entity);
+    match snapshot {
+        Snapshot::Stock(stock) => {
+            for (key, fingerprint, _) in stock.reservations() {
+                index.open(RequestStamp { key, fingerprint }, home.clone());
+            }
+        }
+        Snapshot::Reservation(reservation) => {
+            if let Some(request) = reservation.request() {
+                index.open(request, home);
+            }
+        }
+        Snapshot::Cart(cart) => {
+            if let CartStatus::CheckingOut { request: Some(request), .. } = cart.status() {
+                index.open(*request, home);
+            }
+        }
+        Snapshot::Order(order) => {
+            for request in order.requests() {
+                index.open(request, home.clone());
+            }
+        }
+    }
+}
+
+/// How long a drain waits for requests in flight before it goes on without them.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(20);

@@ -1,0 +1,160 @@
+//! One actor's figures: kept by its worker, read by the actor pages. A few hundred bytes, no allocation a message.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::Timestamp;
+
+use crate::types::{ActorReport, RecentMessage};
+
+/// Messages remembered for the actor page.
+const RECENT_MAX: usize = 16;
+
+/// Seconds the rate looks back.
+const RATE_SECONDS: u64 = 10;
+
+/// Durations counted by powers of two of microseconds: bucket n holds those under 2^n µs. The reported percentile is
+/// the bucket's upper end, so it is at most twice the truth; enough to tell a slow actor from a quick one.
+#[derive(Debug, Default)]
+struct Durations([Cell<u32>; 24]);
+
+impl Durations {
+    fn note(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = usize::try_from(u64::BITS.saturating_sub(micros.leading_zeros())).unwrap_or(0).min(23);
+        if let Some(count) = self.0.get(bucket) {
+            count.set(count.get().saturating_add(1));
+        }
+    }
+
+    fn percentile_us(&self, per_cent: u64) -> u64 {
+        let total: u64 = self.0.iter().map(|count| u64::from(count.get())).sum();
+        let rank = total.saturating_mul(per_cent).div_ceil(100);
+        let mut seen = 0_u64;
+        for (bucket, count) in self.0.iter().enumerate() {
+            seen = seen.saturating_add(u64::from(count.get()));
+            if seen >= rank && seen > 0 {
+                return 1 << bucket;
+            }
+        }
+        0
+    }
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub(crate) struct ActorStats {
+    depth: Cell<u64>,
+    messages: Cell<u64>,
+    wait: Durations,
+    service: Durations,
+    last_activity: Cell<Timestamp>,
+    last_used: Cell<Instant>,
+    seconds: RefCell<[(u64, u32); RATE_SECONDS as usize]>,
+    recent: RefCell<VecDeque<RecentMessage>>,
+    restarts: Cell<u64>,
+    born: Instant,
+}
+
+impl ActorStats {
+    /// Figures of an actor just activated.
+    pub(crate) fn new(restarts: u64) -> Self {
+        Self {
+            depth: Cell::new(0),
+            messages: Cell::new(0),
+            wait: Durations::default(),
+            service: Durations::default(),
+            last_activity: Cell::new(Timestamp(0)),
+            last_used: Cell::new(Instant::now()),
+            seconds: RefCell::new([(0, 0); RATE_SECONDS as usize]),
+            recent: RefCell::default(),
+            restarts: Cell::new(restarts),
+            born: Instant::now(),
+        }
+    }
+
+    /// A message was put into the mailbox.
+    pub(crate) fn sent(&self) {
+        self.depth.set(self.depth.get().saturating_add(1));
+    }
+
+    /// Messages in the mailbox.
+    pub(crate) fn depth(&self) -> u64 {
+        self.depth.get()
+    }
+
+    /// When it was last used.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.last_used.get()
+    }
+
+    /// A message was handled.
+    pub(crate) fn handled(&self, sent: Instant, began: Instant, ended: Instant) {
+        self.depth.set(self.depth.get().saturating_sub(1));
+        self.messages.set(self.messages.get().saturating_add(1));
+        self.wait.note(began.saturating_duration_since(sent));
+        self.service.note(ended.saturating_duration_since(began));
+        self.last_used.set(ended);
+        let second = ended.saturating_duration_since(self.born).as_secs();
+        let mut seconds = self.seconds.borrow_mut();
+        if let Some(slot) = seconds.get_mut(usize::try_from(second % RATE_SECONDS).unwrap_or(0)) {
+            if slot.0 != second {
+                *slot = (second, 0);
+            }
+            slot.1 = slot.1.saturating_add(1);
+        }
+    }
+
+    /// Remembers what was handled and how it went.
+    pub(crate) fn remember(&self, at: Timestamp, message: &'static str, outcome: &'static str) {
+        self.last_activity.set(at);
+        let mut recent = self.recent.borrow_mut();
+        if recent.len() == RECENT_MAX {
+            recent.pop_back();
+        }
+        recent.push_front(RecentMessage { at, message, outcome });
+    }
+
+    /// Last messages, newest first.
+    pub(crate) fn recent(&self) -> Vec<RecentMessage> {
+        self.recent.borrow().iter().cloned().collect()
+    }
+
+    /// The figures as a report.
+    pub(crate) fn report(&self, entity: &EntityKey) -> ActorReport {
+        let second = self.born.elapsed().as_secs();
+        let oldest = second.saturating_sub(RATE_SECONDS);
+        let in_window: u64 = self
+            .seconds
+            .borrow()
+            .iter()
+            .filter(|(at, _)| *at >= oldest && *at <= second)
+            .map(|(_, count)| u64::from(*count))
+            .sum();
+        let window = (second.saturating_add(1)).min(RATE_SECONDS);
+        ActorReport {
+            kind: entity.kind(),
+            key: key_text(entity),
+            queue_depth: self.depth.get(),
+            messages: self.messages.get(),
+            #[allow(clippy::cast_precision_loss)] // counts of ten seconds are far below 2^52
+            rate: in_window as f64 / window as f64,
+            wait_us: (self.wait.percentile_us(50), self.wait.percentile_us(99)),
+            service_us: (self.service.percentile_us(50), self.service.percentile_us(99)),
+            last_activity: self.last_activity.get(),
+            restarts: self.restarts.get(),
+        }
+    }
+}
+
+/// An entity's key as on the wire.
+pub(crate) fn key_text(entity: &EntityKey) -> String {
+    match entity {
+        EntityKey::Sku(sku) => sku.to_string(),
+        EntityKey::Reservation(id) => id.to_string(),
+        EntityKey::Cart(id) => id.to_string(),
+        EntityKey::Order(id) => id.to_string(),
+    }
+}
