@@ -1,5 +1,7 @@
 //! Documents agree with the checkout: links resolve, and what the README points at is there.
 
+use std::collections::BTreeSet;
+
 use super::{File, assert_none, files, root};
 
 /// Targets of the inline links `[text](target)` outside fenced code, with their line numbers.
@@ -84,4 +86,64 @@ fn the_checks_are_the_readmes_test_command() {
     for path in ["README.md", ".ci/run"] {
         assert!(read(path).contains(command), "{path} does not name {command}");
     }
+}
+
+#[test]
+fn every_problem_code_has_its_remedy() {
+    let files = files();
+    let source = files.iter().find(|file| file.path == "http/src/problem.rs").unwrap();
+    let page = files.iter().find(|file| file.path == "docs/errors.md").unwrap();
+    // A code is a line of the form `Name, "wire_name", 409, …` in the list of codes.
+    let codes: Vec<(&str, &str)> = source
+        .text
+        .lines()
+        .filter_map(|line| {
+            let mut parts = line.trim().split(", ").skip(1);
+            let wire = parts.next()?.strip_prefix('"')?.strip_suffix('"')?;
+            let status = parts.next()?;
+            (status.len() == 3 && status.parse::<u16>().is_ok()).then_some((wire, status))
+        })
+        .collect();
+    assert!(codes.len() > 20, "the list of codes was not found: {codes:?}");
+    let missing =
+        codes.iter().filter(|(wire, status)| !page.text.contains(&format!("| {status} | `{wire}` |")));
+    let offences: Vec<String> =
+        missing.map(|(wire, status)| format!("docs/errors.md lacks {status} `{wire}`")).collect();
+    assert_none("problem codes", &offences);
+}
+
+#[test]
+fn every_metric_is_on_its_page_and_the_page_names_no_other() {
+    let files = files();
+    let page = files.iter().find(|file| file.path == "docs/METRICS.md").unwrap();
+    let mut measured = BTreeSet::new();
+    for file in files.iter().filter(|file| file.ends_with("rs")) {
+        for (_, line) in file.production_lines() {
+            measured.extend(quoted(line, '"').filter(|name| is_metric(name)).map(str::to_owned));
+        }
+    }
+    let listed: BTreeSet<String> = page
+        .text
+        .lines()
+        .flat_map(|line| quoted(line, '`'))
+        .filter(|name| is_metric(name))
+        .map(str::to_owned)
+        .collect();
+    assert!(measured.len() > 10, "the metrics were not found: {measured:?}");
+    assert_eq!(listed, measured, "docs/METRICS.md (left) and the sources (right)");
+}
+
+/// What stands between two marks on a line.
+fn quoted(line: &str, mark: char) -> impl Iterator<Item = &str> {
+    line.split(mark).skip(1).step_by(2)
+}
+
+/// Metrics begin with the engine's name; so do its crates, which are no metrics.
+fn is_metric(name: &str) -> bool {
+    let crates = ["engine", "persistence", "actors", "gateways", "http", "benches"];
+    name.strip_prefix("doorbuster_").is_some_and(|rest| {
+        !rest.is_empty()
+            && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && !crates.contains(&rest)
+    })
 }
