@@ -109,21 +109,19 @@ impl DataDirectory {
             let needed_bytes = Self::FREE_BYTES_MIN;
             return Err(StartError::DiskFull { path: path.to_path_buf(), free_bytes, needed_bytes });
         }
-        let engine = match read_format(&paths)? {
-            Some(engine) => engine,
-            None => {
-                // A journal without its FORMAT would be read as another engine's; say so rather than make a new id.
-                if has_segments(&paths).map_err(refuse)? {
-                    let what = "it is missing, but there is a journal".to_owned();
-                    return Err(StartError::Damaged { file: paths.format(), what });
-                }
-                let engine = EngineId(random().map_err(refuse)?);
-                let text = format!(
-                    "doorbuster data directory\nformat {DIRECTORY_FORMAT_VERSION}\nengine {engine}\n"
-                );
-                disk::write_durably(&paths.format(), text.as_bytes(), 0o644).map_err(refuse)?;
-                engine
+        let engine = if let Some(engine) = read_format(&paths)? {
+            engine
+        } else {
+            // A journal without its FORMAT would be read as another engine's; say so rather than make a new id.
+            if has_segments(&paths).map_err(refuse)? {
+                let what = "it is missing, but there is a journal".to_owned();
+                return Err(StartError::Damaged { file: paths.format(), what });
             }
+            let engine = EngineId(random().map_err(refuse)?);
+            let text =
+                format!("doorbuster data directory\nformat {DIRECTORY_FORMAT_VERSION}\nengine {engine}\n");
+            disk::write_durably(&paths.format(), text.as_bytes(), 0o644).map_err(refuse)?;
+            engine
         };
         // Root may write where others may not, and a read-only mount refuses root too: try it.
         let probe = path.join("LOCK.probe");

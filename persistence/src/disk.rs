@@ -31,7 +31,7 @@ pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// Really writes zeros over `from..to`, so that blocks are allocated and later syncs move no metadata.
 pub(crate) fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let mut offset = from;
     while offset < to {
         let left = usize::try_from(to - offset).unwrap_or(usize::MAX).min(ZEROS.len() * 16);

@@ -240,7 +240,7 @@ impl Rebuild {
     fn from_mark(mark: RoundMark) -> Self {
         Self {
             world: World::default(),
-            sequences: Sequences::after(mark.sequences),
+            sequences: Sequences::after(&mark.sequences),
             reflected: HashMap::default(),
             has_rows: false,
             rows_max: [0; PARTITIONS],
@@ -348,17 +348,13 @@ impl Rebuild {
         if let Some(sequence) = self.reflected.get(entity) {
             return Ok(*sequence);
         }
-        match store.get(entity)? {
-            Some(row) => {
-                let sequence = row.sequence;
-                self.take_row(row)?;
-                Ok(sequence)
-            }
-            None => {
-                self.reflected.insert(entity.clone(), 0);
-                Ok(0)
-            }
-        }
+        let Some(row) = store.get(entity)? else {
+            self.reflected.insert(entity.clone(), 0);
+            return Ok(0);
+        };
+        let sequence = row.sequence;
+        self.take_row(row)?;
+        Ok(sequence)
     }
 
     /// Moves ledger pages that left their SKUs' memory to the store, when more than `pages_max` wait.

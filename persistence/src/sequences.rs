@@ -24,8 +24,8 @@ pub(crate) struct Sequences {
 impl Sequences {
     /// Counting on from a checkpoint. Its figures were read after its replay frame, so the first record met may be
     /// earlier than they say, but never later than the next.
-    pub(crate) fn after(known: [u64; PARTITIONS]) -> Self {
-        Self { known, met: [0; PARTITIONS] }
+    pub(crate) fn after(known: &[u64; PARTITIONS]) -> Self {
+        Self { known: *known, met: [0; PARTITIONS] }
     }
 
     /// Takes the next record, which must continue its partition.
@@ -77,10 +77,10 @@ mod tests {
             (&[11, 13], false),
             (&[11, 10], false),
         ] {
-            let mut sequences = Sequences::after(known);
+            let mut sequences = Sequences::after(&known);
             assert_eq!(met.iter().try_for_each(|s| sequences.meet(&header(*s))).is_ok(), ok, "{met:?}");
         }
-        let mut sequences = Sequences::after(known);
+        let mut sequences = Sequences::after(&known);
         assert_eq!((sequences.last()[3], sequences.behind()), (10, None));
         sequences.meet(&header(7)).unwrap();
         assert_eq!((sequences.last()[3], sequences.behind()), (10, Some((3, 7, 10))));

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use doorbuster_engine::event::{EntityKey, Entry, Event};
+use doorbuster_engine::event::{EntityKey, Entry, Event, PARTITIONS};
 use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::invariants::{LAWS, Violation};
 use doorbuster_engine::stock::StockEvent;
@@ -240,7 +240,7 @@ impl Audit {
             });
         }
         let bytes_total = self.bytes;
-        let mut sequences = Sequences::after(std::array::from_fn(|_| 0));
+        let mut sequences = Sequences::after(&[0; PARTITIONS]);
         while let Some(frame) = reader.next_frame()? {
             self.fold_frame(&frame, &mut sequences)?;
             self.frames += 1;

@@ -41,9 +41,9 @@ fn rows_of_any_size_read_back_after_reopening_and_replace_one_another() {
     let sizes = [0, 1, 100, 24 << 10, (24 << 10) + 1, 300 << 10];
     for generation in 0..3_u64 {
         let store = CheckpointStore::open(&path).unwrap();
-        let rows: Vec<EntityRow> = (0..600)
-            .map(|n| row(n, generation * 1_000 + u64::from(n), sizes[(n as usize + generation as usize) % 6]))
-            .collect();
+        let size = sizes.iter().cycle().skip(usize::try_from(generation).unwrap());
+        let rows: Vec<EntityRow> =
+            (0..600).zip(size).map(|(n, size)| row(n, generation * 1_000 + u64::from(n), *size)).collect();
         store.put(rows.clone()).unwrap();
         assert_eq!(store.finish_round(&mark(generation + 1)).unwrap().0, generation.max(1));
         assert_eq!(store.row_count(), 600);

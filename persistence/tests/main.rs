@@ -1,11 +1,15 @@
 //! The journal, checkpoints, recovery and verification, on real files and lying disks.
 
+// Clippy allows this inside test functions only; their helpers are tests as much.
+#![allow(clippy::unwrap_used)]
+
 mod checkpoints;
 mod directories;
 mod goldens;
 mod journals;
 mod recoveries;
 mod shop;
+mod speed;
 mod support;
 mod verifying;
 mod writing;

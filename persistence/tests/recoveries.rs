@@ -13,7 +13,7 @@ use doorbuster_persistence::segment::segment_name;
 use doorbuster_persistence::verify::verify;
 
 use crate::shop::{Shop, assert_is, start};
-use crate::support::copy_directory;
+use crate::support::{copy_directory, last_segment};
 
 #[test]
 fn the_whole_journal_folds_to_what_was_recorded() {
@@ -100,6 +100,8 @@ fn every_step_of_checkpoint_and_archive_can_be_the_last_one() {
     }
 }
 
+type Ruin = fn(&std::path::Path);
+
 #[test]
 fn a_checkpoint_lost_or_ruined_costs_time_never_data() {
     let root = tempfile::tempdir().unwrap();
@@ -114,14 +116,13 @@ fn a_checkpoint_lost_or_ruined_costs_time_never_data() {
     let (model, sequences) = (shop.model.clone(), shop.sequences());
     drop(shop);
 
-    type Ruin = fn(&std::path::Path);
     let rows: [(&str, bool, Ruin); 4] = [
         ("deleted", false, |path| fs::remove_dir_all(path).unwrap()),
         ("filled with rubbish", true, |path| {
             for entry in fs::read_dir(path).unwrap() {
                 let file = entry.unwrap().path();
                 if file.is_file() {
-                    fs::write(file, [0x5a; 70_000]).unwrap();
+                    fs::write(file, vec![0x5a; 70_000]).unwrap();
                 }
             }
         }),
@@ -170,18 +171,18 @@ fn a_checkpoint_ahead_of_the_journal_refuses() {
     assert_eq!(segments, FrameNumber(31));
     drop(shop);
     // The last segment is lost, and with it frames the checkpoint was made of.
-    let last = (1..).take_while(|n| live.join("journal").join(segment_name(*n)).exists()).last().unwrap();
+    let (_, last) = last_segment(&live);
     assert!(last > 1);
-    let lost = root.path().join("lost");
-    copy_directory(&live, &lost);
-    fs::remove_file(lost.join("journal").join(segment_name(last))).unwrap();
-    let before = listing(&lost);
-    let error = start(&lost).err().unwrap();
+    let short = root.path().join("lost");
+    copy_directory(&live, &short);
+    fs::remove_file(short.join("journal").join(segment_name(last))).unwrap();
+    let before = listing(&short);
+    let error = start(&short).err().unwrap();
     assert!(matches!(error, StartError::CheckpointAhead { .. }), "{error}");
     assert!(error.to_string().contains("durable records are missing"), "{error}");
     assert_eq!(error.exit_code(), 65);
-    assert_eq!(listing(&lost), before, "data stays untouched");
-    assert!(!verify(&lost, &mut |_| {}).unwrap().is_sound());
+    assert_eq!(listing(&short), before, "data stays untouched");
+    assert!(!verify(&short, &mut |_| {}).unwrap().is_sound());
 
     // All of the journal is lost.
     let bare = root.path().join("bare");

@@ -292,14 +292,13 @@ pub(crate) fn stamp(n: u64) -> RequestStamp {
 pub(crate) fn assert_is(recovered: &Recovered, model: &World, sequences: &[u64; PARTITIONS], context: &str) {
     assert_eq!(&recovered.sequences, sequences, "{context}: sequences");
     for (entity, expected) in &model.entities {
-        let found = match recovered.world.entities.get(entity) {
-            Some(found) => found.clone(),
-            None => {
-                let row =
-                    recovered.store.get(entity).unwrap().unwrap_or_else(|| panic!("{context}: no {entity}"));
-                assert_eq!(row.residence, Residence::Cold, "{context}: {entity}");
-                codec::decode_stored(&row.blob).unwrap()
-            }
+        let found = if let Some(found) = recovered.world.entities.get(entity) {
+            found.clone()
+        } else {
+            let row =
+                recovered.store.get(entity).unwrap().unwrap_or_else(|| panic!("{context}: no {entity}"));
+            assert_eq!(row.residence, Residence::Cold, "{context}: {entity}");
+            codec::decode_stored(&row.blob).unwrap()
         };
         assert!(found == *expected, "{context}: {entity} is {found:?} instead of {expected:?}");
     }

@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use doorbuster_persistence::directory::{DataPaths, EngineId};
 use doorbuster_persistence::error::JournalError;
@@ -8,6 +8,7 @@ use doorbuster_persistence::file_journal::{FileJournal, JournalOptions};
 use doorbuster_persistence::frame::{Frame, FrameNumber};
 use doorbuster_persistence::journal::Journal;
 use doorbuster_persistence::reader::{JournalReader, Tail};
+use doorbuster_persistence::segment::segment_name;
 
 /// The engine of all tests.
 pub(crate) const ENGINE: EngineId = EngineId([7; 16]);
@@ -45,6 +46,13 @@ pub(crate) fn read(paths: &DataPaths, from: FrameNumber) -> Result<(Vec<Vec<u8>>
         bodies.push(frame.body.to_vec());
     }
     Ok((bodies, reader.tail()))
+}
+
+/// The newest segment file of a data directory, and its number.
+pub(crate) fn last_segment(root: &Path) -> (PathBuf, u64) {
+    let place = |number| root.join("journal").join(segment_name(number));
+    let number = (1..1_000).rev().find(|number| place(*number).exists()).unwrap();
+    (place(number), number)
 }
 
 /// Copies a directory with all that is in it.

@@ -10,6 +10,7 @@ use doorbuster_persistence::segment::segment_name;
 use doorbuster_persistence::verify::verify;
 
 use crate::shop::{Shop, sku, stamp};
+use crate::support::last_segment;
 
 fn laws_broken(path: &std::path::Path) -> Vec<u8> {
     verify(path, &mut |_| {}).unwrap().problems.iter().map(|problem| problem.law).collect()
@@ -37,10 +38,11 @@ fn a_sound_directory_passes_and_says_what_was_checked() {
     assert!(!text.is_empty());
 }
 
+type Wrong = fn(&mut Shop);
+
 #[test]
 fn each_wrong_is_found_under_its_law() {
     let root = tempfile::tempdir().unwrap();
-    type Wrong = fn(&mut Shop);
     let rows: [(&str, u8, Wrong); 5] = [
         ("a reservation that ends twice", 2, |shop| {
             let entity = EntityKey::Sku(sku(1));
@@ -119,8 +121,7 @@ fn damage_is_named_by_file_and_offset_and_a_torn_tail_is_none() {
     assert_eq!((report.problems[0].file.as_ref(), report.problems[0].offset), (Some(&first), Some(64)));
     fs::write(&first, &whole).unwrap();
 
-    let last =
-        (1..).map(|n| path.join("journal").join(segment_name(n))).take_while(|p| p.exists()).last().unwrap();
+    let (last, _) = last_segment(&path);
     let mut bytes = fs::read(&last).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end] ^= 1;

@@ -88,11 +88,11 @@ pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, Chec
     value.finish().map(Some)
 }
 
+/// Told of each value with its key.
+pub(super) type Visit<'a> = dyn FnMut(&[u8], Stored) -> Result<(), CheckpointError> + 'a;
+
 /// Visits every value of a tree in the order of keys, each once and whole.
-pub(super) fn scan(
-    tree: &sled::Tree,
-    visit: &mut dyn FnMut(&[u8], Stored) -> Result<(), CheckpointError>,
-) -> Result<(), CheckpointError> {
+pub(super) fn scan(tree: &sled::Tree, visit: &mut Visit<'_>) -> Result<(), CheckpointError> {
     let mut open: Option<Assembly> = None;
     for entry in tree {
         let (chunk_key, value) = entry?;
