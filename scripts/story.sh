@@ -104,7 +104,9 @@ ask() {
 
 # Only the status; 000 where nobody listens.
 status() {
-    { ask "$@" | head -n 1; } 2>/dev/null || echo 000
+    local reply
+    reply=$(ask "$@" 2>/dev/null) || reply=000
+    echo "${reply%%$'\n'*}"
 }
 
 # field NAME: the first text or number of that name in the JSON on standard input.
