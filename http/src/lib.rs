@@ -1,3 +1,20 @@
-//! http
+//! The front door: HTTP routes, wire types, problems, metrics, pages for reading, and the `doorbuster` command.
+//!
+//! Laws kept here: what strangers see is written only by [`wire`] and [`problem`]; every route is described once, in
+//! [`routes::table`], and checked, documented and counted from there; handlers know no rule of stock or money.
+//! Start at [`routes`], then [`door`] for what every request passes, [`server`] for how it is run.
+
 pub mod cli;
 pub mod client;
+pub mod door;
+pub mod metrics;
+pub mod openapi;
+pub mod problem;
+pub mod routes;
+pub mod server;
+pub mod wire;
+
+mod reply;
+
+/// The commit this was built from, where the build was told (`DOORBUSTER_COMMIT`).
+pub const COMMIT: Option<&str> = option_env!("DOORBUSTER_COMMIT");

@@ -1,0 +1,574 @@
+//! The front door: what every request passes on its way in and out.
+//!
+//! [`observed`] wraps each handler: it names the request, checks access, catches a panic, turns problems into replies,
+//! sets the headers that every reply has, counts, and logs. A handler sees a [`Call`] and answers a reply or a
+//! [`Problem`]. Plain generic functions rather than middleware: a middleware would box a future for every request.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH,
+    IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::{HttpRequest, HttpResponse};
+use doorbuster_engine::identity::{Sku, Timestamp};
+use futures_util::{FutureExt, StreamExt};
+
+use crate::metrics::Meters;
+use crate::problem::{Code, Problem};
+use crate::routes::table::{self, Access, Body, Key, Route};
+use crate::wire::query::{self, Query};
+use doorbuster_actors::{self as types, Engine, Ticket};
+
+/// Header that names a request, for support.
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// Header that names an intention, so that a retry of it has one effect.
+pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Header that tells that an answer is an earlier one.
+pub(crate) static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Header that carries a cart's token.
+pub(crate) static CART_TOKEN: HeaderName = HeaderName::from_static("cart-token");
+/// W3C trace context.
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Longest idempotency key, in characters.
+const KEY_MAX: usize = 255;
+
+/// Longest request id taken from a caller: it goes into every log line of the request.
+const REQUEST_ID_MAX: usize = 128;
+
+/// What the front door needs to know beside the engine.
+#[derive(Clone, Debug)]
+pub struct DoorOptions {
+    /// The admin key.
+    pub admin_key: String,
+    /// Payment providers that may be chosen.
+    pub providers: Vec<String>,
+    /// What an acknowledgement means: `local` or `memory`.
+    pub durability: &'static str,
+    /// How long a request may take, in milliseconds. Beyond it the caller is told that the outcome is unknown.
+    pub request_deadline_ms: u64,
+    /// How long a body may take to arrive, in milliseconds; of a stream: how long a pause may last.
+    pub body_timeout_ms: u64,
+    /// Lines of one import in work at a time. Fewer would leave the disk idle between flushes.
+    pub import_in_flight: usize,
+}
+
+impl Default for DoorOptions {
+    fn default() -> Self {
+        Self {
+            admin_key: String::new(),
+            providers: Vec::new(),
+            durability: "local",
+            request_deadline_ms: 10_000,
+            body_timeout_ms: 10_000,
+            import_in_flight: 1_024,
+        }
+    }
+}
+
+/// Shared by every worker.
+pub struct FrontDoor {
+    /// The engine behind the door.
+    pub(crate) engine: Engine,
+    /// As configured.
+    pub(crate) options: DoorOptions,
+    /// Counters and timers of every route.
+    pub(crate) meters: Meters,
+    /// When it was made.
+    pub(crate) started_at: Timestamp,
+    admin_key: blake3::Hash,
+    /// First part of every request id made here, so that ids of different runs differ.
+    run: u64,
+    requests: AtomicU64,
+    logged: LogBudget,
+}
+
+impl FrontDoor {
+    /// A door before `engine`.
+    pub fn new(engine: Engine, options: DoorOptions) -> Self {
+        let admin_key = blake3::hash(options.admin_key.as_bytes());
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let started_at = Timestamp(u64::try_from(now_ms).unwrap_or(0));
+        let mut random = [0; 8];
+        // Without randomness, ids of two runs differ by their starting time.
+        let run = getrandom::fill(&mut random).map_or(started_at.0, |()| u64::from_le_bytes(random));
+        Self {
+            engine,
+            options,
+            meters: Meters::new(),
+            started_at,
+            admin_key,
+            run,
+            requests: AtomicU64::new(0),
+            logged: LogBudget::default(),
+        }
+    }
+
+    /// Whether `key` is the admin key; takes the same time for every wrong one.
+    fn is_admin_key(&self, key: &[u8]) -> bool {
+        // Comparing hashes of one length in constant time leaks neither content nor length.
+        !self.options.admin_key.is_empty() && blake3::hash(key) == self.admin_key
+    }
+
+    fn request_id(&self, request: &HttpRequest) -> HeaderValue {
+        if let Some(given) = request.headers().get(&REQUEST_ID)
+            && (1..=REQUEST_ID_MAX).contains(&given.len())
+            && given.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b))
+        {
+            return given.clone();
+        }
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        HeaderValue::from_str(&format!("{:016x}{number:08x}", self.run))
+            .unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
+/// One request on its way to a handler.
+pub(crate) struct Call {
+    /// Head of the request.
+    pub(crate) request: HttpRequest,
+    /// Its route.
+    pub(crate) route: &'static Route,
+    /// The door it came through.
+    pub(crate) door: web::Data<FrontDoor>,
+    /// When its caller is told that time ran out.
+    pub(crate) deadline: Instant,
+    admin: bool,
+    payload: Option<web::Payload>,
+}
+
+impl Call {
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.door.engine
+    }
+
+    /// Whether the caller has the admin key.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.admin
+    }
+
+    /// The `Cart-Token` header, empty where it is missing or no text.
+    pub(crate) fn cart_token(&self) -> &str {
+        self.request.headers().get(&CART_TOKEN).and_then(|token| token.to_str().ok()).unwrap_or("")
+    }
+
+    /// Who asks for an order.
+    pub(crate) fn order_access(&self) -> types::Access {
+        let token = self.cart_token();
+        if self.admin {
+            types::Access::Admin
+        } else if token.is_empty() {
+            types::Access::Anonymous
+        } else {
+            types::Access::Token(token.to_owned())
+        }
+    }
+
+    /// The whole body, checked for length, media type and pace.
+    pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
+        let bytes = match self.payload.take() {
+            Some(payload) => {
+                read_body(&self.request, payload, self.route.body_bytes_max, self.body_timeout()).await?
+            }
+            None => Bytes::new(),
+        };
+        if !bytes.is_empty() && !is_json(&self.request) {
+            return Err(Problem::new(Code::UnsupportedMediaType, "this call reads application/json"));
+        }
+        Ok(bytes)
+    }
+
+    /// A body that says nothing: no bytes, or an object without fields.
+    pub(crate) async fn empty_body(&mut self) -> Result<Bytes, Problem> {
+        let bytes = self.body().await?;
+        if !bytes.is_empty() {
+            crate::wire::json::parse::<crate::wire::requests::EmptyRequest>(&bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// The body as it comes.
+    pub(crate) fn stream(&mut self) -> Option<web::Payload> {
+        self.payload.take()
+    }
+
+    /// How long a body may take, or a stream may pause.
+    pub(crate) fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.door.options.body_timeout_ms)
+    }
+
+    /// The caller's idempotency key, if it sent one.
+    pub(crate) fn key(&self) -> Result<Option<&str>, Problem> {
+        let Some(header) = self.request.headers().get(&IDEMPOTENCY_KEY) else { return Ok(None) };
+        checked_key(header.as_bytes())
+            .map(Some)
+            .map_err(|message| Problem::field("Idempotency-Key", "wrong_length", message))
+    }
+
+    /// Identity and deadline of this request, with `body` in its fingerprint.
+    pub(crate) fn ticket(&self, body: &[u8]) -> Result<Ticket, Problem> {
+        let key = self.key()?;
+        Ok(self.ticket_for(key, self.route.method.name(), self.request.path(), body))
+    }
+
+    /// The same for a part of this request that has a key of its own.
+    pub(crate) fn ticket_for(&self, key: Option<&str>, method: &str, path: &str, body: &[u8]) -> Ticket {
+        let engine = self.engine();
+        if self.admin {
+            return engine.ticket("admin", key, method, path, body, self.deadline);
+        }
+        match self.cart_token() {
+            "" => engine.ticket("anonymous", key, method, path, body, self.deadline),
+            token => engine.ticket(&format!("cart:{token}"), key, method, path, body, self.deadline),
+        }
+    }
+
+    /// A segment of the path, decoded.
+    pub(crate) fn segment(&self, name: &str) -> Result<String, Problem> {
+        let text = self.request.match_info().get(name).unwrap_or("");
+        query::decode(text, false).ok_or_else(|| Problem::not_found("the path is not percent-encoded UTF-8"))
+    }
+
+    /// An id in the path; a malformed one names nothing.
+    pub(crate) fn id<T: FromStr>(&self) -> Result<T, Problem> {
+        // Ids have no character that needs decoding.
+        self.request
+            .match_info()
+            .get("id")
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| Problem::not_found("nothing has this id"))
+    }
+
+    /// The SKU in the path; what cannot be a SKU is not in the catalogue.
+    pub(crate) fn sku(&self) -> Result<Sku, Problem> {
+        Sku::new(&self.segment("sku")?)
+            .map_err(|error| Problem::not_found(format!("not in the catalogue: {error}")))
+    }
+
+    /// The query's parameters; only those of the route's table entry are known.
+    pub(crate) fn query(&self) -> Result<Query, Problem> {
+        let mut known = [""; 8];
+        let mut count = 0;
+        for (place, parameter) in known.iter_mut().zip(self.route.query) {
+            *place = parameter.name;
+            count += 1;
+        }
+        Query::parse(self.request.query_string(), &known[..count])
+    }
+
+    /// The version that `If-Match` names; `None` where it is missing or `*`.
+    pub(crate) fn if_match(&self) -> Result<Option<u64>, Problem> {
+        let Some(header) = self.request.headers().get(IF_MATCH) else { return Ok(None) };
+        let text = header.to_str().unwrap_or("").trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        // Our tags are versions in quotes; a weak or foreign one can match nothing.
+        tag_version(text).map(Some).ok_or_else(|| Problem::version_mismatch(None))
+    }
+
+    /// Whether `If-None-Match` names this version: the caller has it already.
+    pub(crate) fn has_version(&self, version: u64) -> bool {
+        let Some(header) = self.request.headers().get(IF_NONE_MATCH).and_then(|header| header.to_str().ok())
+        else {
+            return false;
+        };
+        // Weak comparison, as RFC 9110 has it for If-None-Match.
+        header
+            .split(',')
+            .map(str::trim)
+            .any(|tag| tag == "*" || tag_version(tag.strip_prefix("W/").unwrap_or(tag)) == Some(version))
+    }
+}
+
+/// The version in an entity tag of ours.
+fn tag_version(tag: &str) -> Option<u64> {
+    tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+}
+
+/// An idempotency key as it may be: 1 to 255 printable ASCII characters.
+pub(crate) fn checked_key(key: &[u8]) -> Result<&str, String> {
+    let sound = (1..=KEY_MAX).contains(&key.len()) && key.iter().all(|byte| (b' '..=b'~').contains(byte));
+    match std::str::from_utf8(key) {
+        Ok(text) if sound => Ok(text),
+        Ok(_) | Err(_) => Err(format!("a key has 1 to {KEY_MAX} printable ASCII characters")),
+    }
+}
+
+/// Whether the body is said to be JSON, or nothing is said.
+fn is_json(request: &HttpRequest) -> bool {
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return false;
+    }
+    let Some(kind) = request.headers().get(CONTENT_TYPE) else { return true };
+    let Ok(kind) = kind.to_str() else { return false };
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    kind.eq_ignore_ascii_case("application/json")
+        || (kind.len() > 5
+            && kind.is_char_boundary(kind.len() - 5)
+            && kind[kind.len() - 5..].eq_ignore_ascii_case("+json"))
+}
+
+/// Reads a body of at most `bytes_max` bytes within `patience`.
+///
+/// The usual body is here already as one chunk: no copy and no timer then.
+async fn read_body(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<Bytes, Problem> {
+    let too_large = || Problem::new(Code::TooLarge, format!("this call reads at most {bytes_max} bytes"));
+    let announced = request
+        .headers()
+        .get(actix_web::http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > bytes_max as u64) {
+        return Err(too_large());
+    }
+    let broken = |_| Problem::malformed("the request body broke off");
+    let mut whole = match payload.next().now_or_never() {
+        Some(None) => return Ok(Bytes::new()),
+        Some(Some(chunk)) => {
+            let chunk = chunk.map_err(broken)?;
+            if announced == Some(chunk.len() as u64) {
+                return Ok(chunk);
+            }
+            BytesMut::from(&chunk[..])
+        }
+        None => BytesMut::new(),
+    };
+    let rest = async {
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(broken)?;
+            if whole.len() + chunk.len() > bytes_max {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.split().freeze())
+    };
+    actix_rt::time::timeout(patience, rest).await.unwrap_or_else(|_| Err(Problem::body_too_slow()))
+}
+
+/// Runs `handler` for one request of `route`, from head to reply.
+pub(crate) async fn observed<F, Fut>(
+    route: usize,
+    request: HttpRequest,
+    payload: web::Payload,
+    handler: F,
+) -> HttpResponse
+where
+    F: FnOnce(Call) -> Fut,
+    Fut: Future<Output = Result<HttpResponse, Problem>>,
+{
+    let started = Instant::now();
+    let Some(door) = request.app_data::<web::Data<FrontDoor>>().cloned() else {
+        return HttpResponse::InternalServerError().finish();
+    };
+    let request_id = door.request_id(&request);
+    let description = &table::ROUTES[route];
+    let outcome = match admit(&request, description, &door) {
+        Err(problem) => Err(problem),
+        Ok(admin) => {
+            let deadline = started + Duration::from_millis(door.options.request_deadline_ms);
+            let call = Call {
+                request: request.clone(),
+                route: description,
+                door: door.clone(),
+                deadline,
+                admin,
+                payload: Some(payload),
+            };
+            // The call alone crosses the boundary, and it is gone after a panic: nothing half-changed is seen again.
+            let caught = AssertUnwindSafe(async move { handler(call).await }).catch_unwind().await;
+            caught.unwrap_or_else(|_| {
+                Err(Problem::new(Code::Internal, "an error inside the engine; nothing is known of it here"))
+            })
+        }
+    };
+    let response = match outcome {
+        Ok(response) => response,
+        Err(problem) => {
+            if problem.status().is_server_error() {
+                log_failure(&door, &request, &request_id, description, &problem);
+            }
+            problem.reply(request_id.to_str().unwrap_or(""), Some(request.path()))
+        }
+    };
+    let took = started.elapsed();
+    door.meters.record(route, response.status(), took);
+    tracing::debug!(
+        method = description.method.name(),
+        route = description.path,
+        status = response.status().as_u16(),
+        took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        request_id = request_id.to_str().unwrap_or(""),
+        "answered"
+    );
+    dressed(response, request_id)
+}
+
+/// Checks who calls; says whether it is the admin.
+fn admit(request: &HttpRequest, route: &Route, door: &FrontDoor) -> Result<bool, Problem> {
+    let admin = match request.headers().get(AUTHORIZATION) {
+        None => false,
+        Some(header) => {
+            let bytes = header.as_bytes();
+            let key = bytes.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+            if !key.is_some_and(|(_, key)| door.is_admin_key(key.trim_ascii())) {
+                return Err(Problem::new(Code::Unauthenticated, "this is not the admin key"));
+            }
+            true
+        }
+    };
+    let private = request.app_data::<PrivateListener>().is_some();
+    if route.access == Access::Admin && !admin && !private {
+        return Err(Problem::new(
+            Code::Unauthenticated,
+            "this call needs Authorization: Bearer with the admin key",
+        ));
+    }
+    if route.key == Key::Required && !request.headers().contains_key(&IDEMPOTENCY_KEY) {
+        return Err(Problem::new(
+            Code::IdempotencyKeyMissing,
+            "this call moves stock or money: send an Idempotency-Key, so that a retry does it once",
+        ));
+    }
+    if let Body::Stream(_) = route.body
+        && request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity")
+    {
+        return Err(Problem::new(Code::UnsupportedMediaType, "send the lines without a content encoding"));
+    }
+    Ok(admin)
+}
+
+/// Marks the second listener, which only operators can reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PrivateListener;
+
+/// The headers every reply has.
+pub(crate) fn dressed(mut response: HttpResponse, request_id: HeaderValue) -> HttpResponse {
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), request_id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// A reply to a request that no route takes.
+pub(crate) fn stray(request: &HttpRequest, problem: &Problem) -> HttpResponse {
+    let request_id = request
+        .app_data::<web::Data<FrontDoor>>()
+        .map_or(HeaderValue::from_static("unknown"), |door| door.request_id(request));
+    if let Some(door) = request.app_data::<web::Data<FrontDoor>>() {
+        door.meters.record_stray(problem.status());
+    }
+    let reply = problem.reply(request_id.to_str().unwrap_or(""), Some(request.path()));
+    dressed(reply, request_id)
+}
+
+/// One line for a failure of ours. A flood of refusals under overload is cut: metrics count them all.
+fn log_failure(
+    door: &FrontDoor,
+    request: &HttpRequest,
+    request_id: &HeaderValue,
+    route: &Route,
+    problem: &Problem,
+) {
+    if problem.status() != StatusCode::INTERNAL_SERVER_ERROR && !door.logged.spend() {
+        return;
+    }
+    let traceparent =
+        request.headers().get(&TRACEPARENT).and_then(|header| header.to_str().ok()).unwrap_or("");
+    let request_id = request_id.to_str().unwrap_or("");
+    let (method, path, code) = (route.method.name(), route.path, problem.code().wire());
+    if problem.code() == Code::Internal {
+        tracing::error!(
+            method,
+            route = path,
+            code,
+            request_id,
+            traceparent,
+            detail = problem.detail(),
+            "failed"
+        );
+    } else {
+        tracing::info!(
+            method,
+            route = path,
+            code,
+            request_id,
+            traceparent,
+            detail = problem.detail(),
+            "refused"
+        );
+    }
+}
+
+/// At most this many refusals are logged a second.
+const REFUSALS_LOGGED_PER_S: u64 = 10;
+
+/// How many lines were written in the present second: the second in the upper bits, the count in the lower ones.
+#[derive(Debug, Default)]
+struct LogBudget(AtomicU64);
+
+impl LogBudget {
+    fn spend(&self) -> bool {
+        let second = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0) << 16;
+        let spend = |state: u64| {
+            let count = if state & !0xffff == second { state & 0xffff } else { 0 };
+            (count < REFUSALS_LOGGED_PER_S).then_some(second | (count + 1))
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_printable_and_bounded() {
+        let longest = "k".repeat(KEY_MAX);
+        let too_long = "k".repeat(KEY_MAX + 1);
+        for (key, taken) in [
+            ("k".as_bytes(), true),
+            (b"order 17/retry", true),
+            (longest.as_bytes(), true),
+            (too_long.as_bytes(), false),
+            (b"", false),
+            (b"a\tb", false),
+            ("schl\u{fc}ssel".as_bytes(), false),
+        ] {
+            assert_eq!(checked_key(key).is_ok(), taken, "{}", String::from_utf8_lossy(key));
+        }
+    }
+
+    #[test]
+    fn only_strong_quoted_versions_are_tags_of_ours() {
+        for (tag, version) in
+            [("\"3\"", Some(3)), ("3", None), ("W/\"3\"", None), ("\"x\"", None), ("\"\"", None)]
+        {
+            assert_eq!(tag_version(tag), version, "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_refusals_is_logged_in_part() {
+        let budget = LogBudget::default();
+        let written = (0..1_000).filter(|_| budget.spend()).count();
+        assert!((10..=20).contains(&written), "at most two seconds pass: {written}");
+    }
+}

@@ -1,0 +1,157 @@
+//! The router: binds each route of the [`table`] to its handler.
+//!
+//! Handlers are thin: read the request, ask the engine, write the reply. What a path does not answer to is refused
+//! with the methods it does; what no path takes is 404; both as problems.
+
+pub(crate) mod actors;
+pub(crate) mod carts;
+pub(crate) mod import;
+pub(crate) mod orders;
+pub(crate) mod pages;
+pub(crate) mod reservations;
+pub(crate) mod service;
+pub(crate) mod skus;
+pub(crate) mod stock;
+pub mod table;
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, Resource};
+
+use crate::door::{observed, stray};
+use crate::problem::Problem;
+
+/// Binds handlers to the table's routes by name, grouped by path.
+macro_rules! bind {
+    ($config:ident, $($path:literal { $($name:literal => $handler:path),+ $(,)? })+) => {
+        $(
+            let mut resource = web::resource($path);
+            $(
+                let index = table::index_of($name);
+                assert_eq!(table::ROUTES[index].path, $path, "Invariant: a handler is bound to its own path");
+                let handler = move |request: HttpRequest, payload: web::Payload| observed(index, request, payload, $handler);
+                resource = resource.route(web::method(method(index)).to(handler));
+            )+
+            $config.service(closed($path, resource));
+        )+
+    };
+}
+
+/// Every name that the router binds, for the test against the table.
+#[cfg(test)]
+macro_rules! names {
+    ($($path:literal { $($name:literal => $handler:path),+ $(,)? })+) => { vec![$($(($path, $name),)+)+] };
+}
+
+macro_rules! routing {
+    ($use:ident $($argument:tt)*) => {
+        $use! { $($argument)*
+            "/v1/skus" { "list_skus" => skus::list }
+            "/v1/skus/{sku}" { "get_sku" => skus::get }
+            "/v1/skus/{sku}/availability" { "get_availability" => skus::availability }
+            "/v1/availability" { "list_availability" => skus::availabilities }
+            "/v1/reservations" { "create_reservation" => reservations::create }
+            "/v1/reservations/batch" { "create_reservations" => reservations::create_many }
+            "/v1/reservations/{id}" {
+                "get_reservation" => reservations::get,
+                "extend_reservation" => reservations::extend,
+                "release_reservation" => reservations::release,
+            }
+            "/v1/reservations/{id}/commit" { "commit_reservation" => reservations::commit }
+            "/v1/carts" { "create_cart" => carts::create }
+            "/v1/carts/{id}" { "get_cart" => carts::get, "delete_cart" => carts::delete }
+            "/v1/carts/{id}/lines" { "add_lines" => carts::add_lines }
+            "/v1/carts/{id}/lines/{line_id}" { "set_line" => carts::set_line, "remove_line" => carts::remove_line }
+            "/v1/carts/{id}/checkout" { "check_out" => carts::check_out }
+            "/v1/orders/{id}/confirm" { "confirm_order" => orders::confirm }
+            "/v1/orders/{id}" { "get_order" => orders::get }
+            "/v1/orders/{id}/timeline" { "get_order_timeline" => orders::timeline }
+            "/v1/orders/{id}/cancel" { "cancel_order" => orders::cancel }
+            "/v1/admin/orders" { "list_orders" => orders::list }
+            "/v1/admin/orders/{id}/refunds" { "refund_order" => orders::refund }
+            "/v1/admin/orders/{id}/fulfilments" { "fulfil_order" => orders::fulfil }
+            "/v1/admin/skus/{sku}" { "define_sku" => stock::define }
+            "/v1/admin/skus/{sku}/stock" { "get_stock" => stock::get, "set_stock" => stock::set }
+            "/v1/admin/skus/{sku}/adjustments" { "adjust_stock" => stock::adjust }
+            "/v1/admin/skus/{sku}/ledger" { "list_ledger" => stock::ledger }
+            "/v1/admin/import/skus" { "import_skus" => import::skus }
+            "/v1/admin/actors" { "list_actors" => actors::list }
+            "/v1/admin/actors/{kind}/{key}" { "get_actor" => actors::get }
+            "/livez" { "live" => service::live }
+            "/readyz" { "ready" => service::ready }
+            "/version" { "version" => service::version }
+            "/metrics" { "metrics" => service::metrics }
+            "/openapi.json" { "openapi" => pages::openapi }
+            "/docs" { "docs" => pages::docs }
+            "/problems/{code}" { "problem_page" => pages::problem }
+        }
+    };
+}
+
+/// Adds every route.
+pub fn configure(config: &mut ServiceConfig) {
+    routing!(bind config,);
+    config.default_service(web::to(nowhere));
+}
+
+/// Adds what operators may see without a key on a listener of their own.
+pub(crate) fn configure_private(config: &mut ServiceConfig) {
+    bind! { config,
+        "/livez" { "live" => service::live }
+        "/readyz" { "ready" => service::ready }
+        "/version" { "version" => service::version }
+        "/metrics" { "metrics" => service::metrics }
+    }
+    config.default_service(web::to(nowhere));
+}
+
+fn method(index: usize) -> actix_web::http::Method {
+    use actix_web::http::Method;
+
+    match table::ROUTES[index].method {
+        table::Method::Get => Method::GET,
+        table::Method::Post => Method::POST,
+        table::Method::Put => Method::PUT,
+        table::Method::Patch => Method::PATCH,
+        table::Method::Delete => Method::DELETE,
+    }
+}
+
+/// The methods that a path answers to, as in an `Allow` header.
+fn allowed(path: &str) -> String {
+    let methods: Vec<_> =
+        table::ROUTES.iter().filter(|route| route.path == path).map(|route| route.method.name()).collect();
+    methods.join(", ")
+}
+
+fn closed(path: &'static str, resource: Resource) -> Resource {
+    resource.default_service(web::to(move |request: HttpRequest| async move {
+        stray(&request, &Problem::method_not_allowed(allowed(path)))
+    }))
+}
+
+async fn nowhere(request: HttpRequest) -> actix_web::HttpResponse {
+    stray(&request, &Problem::not_found("nothing is at this path; /docs lists every path"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_binds_exactly_the_tables_routes() {
+        let mut bound: Vec<(&str, &str)> = routing!(names);
+        let mut listed: Vec<(&str, &str)> =
+            table::ROUTES.iter().map(|route| (route.path, route.name)).collect();
+        bound.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(bound, listed);
+        listed.dedup();
+        assert_eq!(listed.len(), table::ROUTES.len(), "names are unique");
+    }
+
+    #[test]
+    fn every_path_tells_its_methods() {
+        assert_eq!(allowed("/v1/reservations/{id}"), "GET, PATCH, DELETE");
+        assert_eq!(allowed("/v1/reservations"), "POST");
+    }
+}

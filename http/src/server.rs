@@ -1,0 +1,223 @@
+//! Running the front door: listeners, workers, time-outs, TLS, CORS.
+//!
+//! Each worker thread serves connections and hosts its share of the engine's actors. Limits against slow or greedy
+//! clients are set here; limits of single requests are the [`crate::door`]'s.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use actix_cors::Cors;
+use actix_web::dev::Server;
+use actix_web::http::header;
+use actix_web::middleware::Condition;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use doorbuster_engine::answer::Refusal;
+
+use crate::door::{self, FrontDoor, PrivateListener};
+use crate::problem::Problem;
+use crate::routes;
+
+/// Connections that wait to be accepted. A sale begins with everybody at once; the kernel's usual 128 would refuse them.
+const BACKLOG: u32 = 4_096;
+
+/// Options of the listeners.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Threads that serve connections and host actors; the engine's number.
+    pub workers: usize,
+    /// Connections a worker holds at a time; more wait in the backlog. Each costs a few KiB and a file descriptor.
+    pub connections_max: usize,
+    /// How long a request's head may take to arrive, in milliseconds.
+    pub head_timeout_ms: u64,
+    /// How long an idle connection is kept, in seconds; longer than the usual proxy's 60, so that the proxy closes first.
+    pub keep_alive_s: u64,
+    /// How long requests may go on after a shutdown began, in seconds.
+    pub shutdown_timeout_s: u64,
+    /// Origins whose pages may call from a browser.
+    pub cors_origins: Vec<String>,
+    /// Certificate chain and key, where TLS is ended here.
+    pub tls: Option<TlsFiles>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            connections_max: 25_000,
+            head_timeout_ms: 5_000,
+            keep_alive_s: 75,
+            shutdown_timeout_s: 30,
+            cors_origins: Vec::new(),
+            tls: None,
+        }
+    }
+}
+
+/// PEM files of a certificate.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificate chain, the server's own first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Why there is no server. Its text is one sentence with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Somebody else listens there.
+    #[error("the address {address} is in use by another process; stop it or choose another with --listen")]
+    PortInUse {
+        /// Where.
+        address: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
+    Address {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use {} for TLS: {what}; give PEM files with --tls-cert and --tls-key", file.display())]
+    Tls {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The threads could not be started.
+    #[error("cannot start the server: {0}; look at the limits of this user with `ulimit -a`")]
+    Start(#[from] io::Error),
+}
+
+/// Listens on `address` without accepting yet, so that a port in use is known before anything is touched.
+///
+/// Needs a running runtime.
+pub fn listen(address: &str) -> Result<TcpListener, ServerError> {
+    let refuse = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ServerError::PortInUse { address: address.to_owned() },
+        _other => ServerError::Address { address: address.to_owned(), source },
+    };
+    let first: SocketAddr = address
+        .to_socket_addrs()
+        .map_err(refuse)?
+        .next()
+        .ok_or_else(|| refuse(io::Error::other("the name has no address")))?;
+    let socket =
+        if first.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }
+            .map_err(refuse)?;
+    // A restarted engine must not wait for old connections to be forgotten.
+    socket.set_reuseaddr(true).map_err(refuse)?;
+    socket.bind(first).map_err(refuse)?;
+    socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std).map_err(refuse)
+}
+
+/// Sets the limits that every listener has. A macro, because the server's type cannot be named outside actix-web.
+macro_rules! limited {
+    ($server:expr, $options:expr) => {
+        $server
+            .disable_signals()
+            .tcp_nodelay(true)
+            .max_connections($options.connections_max)
+            .keep_alive(Duration::from_secs($options.keep_alive_s))
+            .client_request_timeout(Duration::from_millis($options.head_timeout_ms))
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .shutdown_timeout($options.shutdown_timeout_s)
+    };
+}
+
+/// The public server. Its workers attach to the door's engine as they start.
+pub fn public(
+    door: web::Data<FrontDoor>,
+    listener: TcpListener,
+    options: &ServerOptions,
+) -> Result<Server, ServerError> {
+    let origins = options.cors_origins.clone();
+    let server = HttpServer::new(move || {
+        door.engine.attach_worker();
+        App::new()
+            .app_data(door.clone())
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+            .configure(routes::configure)
+    });
+    let server = limited!(server, options).workers(options.workers);
+    let server = match &options.tls {
+        Some(files) => server.listen_rustls_0_23(listener, tls(files)?)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+/// The operators' server: health and metrics without a key, for a listener that strangers cannot reach.
+pub fn private(
+    door: web::Data<FrontDoor>,
+    listener: TcpListener,
+    options: &ServerOptions,
+) -> Result<Server, ServerError> {
+    let server = HttpServer::new(move || {
+        App::new().app_data(door.clone()).app_data(PrivateListener).configure(routes::configure_private)
+    });
+    Ok(limited!(server, options).workers(1).listen(listener)?.run())
+}
+
+/// Answers while the engine recovers: it lives, and everything else has to wait.
+pub fn recovering(listener: TcpListener) -> Result<Server, ServerError> {
+    async fn wait(request: HttpRequest) -> HttpResponse {
+        if request.path() == "/livez" {
+            return crate::reply::ok(&crate::wire::responses::Health { status: "ok" });
+        }
+        door::stray(&request, &Problem::from(Refusal::Recovering { retry_after_ms: 1_000 }))
+    }
+    let server = HttpServer::new(|| App::new().default_service(web::to(wait)));
+    Ok(limited!(server, ServerOptions::default()).workers(1).listen(listener)?.run())
+}
+
+fn cors(origins: &[String]) -> Cors {
+    let mut cors = Cors::default()
+        .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers([
+            header::CONTENT_TYPE,
+            header::AUTHORIZATION,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            door::IDEMPOTENCY_KEY.clone(),
+            door::CART_TOKEN.clone(),
+            door::REQUEST_ID.clone(),
+            door::TRACEPARENT.clone(),
+        ])
+        .expose_headers([
+            header::ETAG,
+            header::RETRY_AFTER,
+            door::REQUEST_ID.clone(),
+            door::IDEMPOTENT_REPLAYED.clone(),
+        ])
+        .max_age(600);
+    for origin in origins {
+        cors = cors.allowed_origin(origin);
+    }
+    cors
+}
+
+fn tls(files: &TlsFiles) -> Result<rustls::ServerConfig, ServerError> {
+    let refuse = |file: &Path, what: String| ServerError::Tls { file: file.to_path_buf(), what };
+    let read = |file: &Path| std::fs::read(file).map_err(|error| refuse(file, error.to_string()));
+    let certificate = read(&files.certificate)?;
+    let chain: Vec<_> = rustls_pemfile::certs(&mut certificate.as_slice())
+        .collect::<Result<_, _>>()
+        .map_err(|error| refuse(&files.certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(refuse(&files.certificate, "it has no certificate".to_owned()));
+    }
+    let key = read(&files.key)?;
+    let key = rustls_pemfile::private_key(&mut key.as_slice())
+        .map_err(|error| refuse(&files.key, error.to_string()))?
+        .ok_or_else(|| refuse(&files.key, "it has no private key".to_owned()))?;
+    rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| refuse(&files.certificate, error.to_string()))
+}
