@@ -1,7 +1,7 @@
 //! Which column of a file means what.
 //!
 //! `online-retail` (the default) knows the UCI file's names and its conventions: invoices beginning with `C` are
-//! cancellations, and some stock codes are fees. `shopify` knows Shopify's order export. Anything else is named
+//! cancellations, those with `A` entries of the book-keeper, and some stock codes are fees. `shopify` knows Shopify's order export. Anything else is named
 //! column by column: `invoice=Order,sku=Item,quantity=Qty,date=When,price=Price`. Start at [`Columns::from_str`].
 
 use std::str::FromStr;
@@ -68,6 +68,8 @@ pub struct Columns {
     names: [Vec<String>; 7],
     /// What the number of a cancellation begins with; `None`: a priced negative line is a return on any invoice.
     pub cancellation_prefix: Option<String>,
+    /// What the number of a book-keeper's entry begins with.
+    pub accounting_prefix: Option<String>,
     /// Whether a line without a stock code is named by its description.
     pub description_names_sku: bool,
     /// The fee list that goes with this file, where the command line names none.
@@ -89,6 +91,7 @@ impl Columns {
                 names(&["CustomerID", "Customer ID"]),
             ],
             cancellation_prefix: Some("C".to_owned()),
+            accounting_prefix: Some("A".to_owned()),
             description_names_sku: false,
             fees: ONLINE_RETAIL_FEES,
         }
@@ -109,6 +112,7 @@ impl Columns {
                 names("Email"),
             ],
             cancellation_prefix: None,
+            accounting_prefix: None,
             description_names_sku: true,
             fees: "",
         }
@@ -156,6 +160,7 @@ impl FromStr for Columns {
         let mut columns = Self {
             names: Default::default(),
             cancellation_prefix: None,
+            accounting_prefix: None,
             description_names_sku: false,
             fees: "",
         };

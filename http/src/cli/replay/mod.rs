@@ -361,27 +361,28 @@ mod tests {
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/sample_orders.csv")).to_owned()
     }
 
-    fn arguments(url: &str, more: &[&str]) -> ReplayArguments {
+    fn arguments(url: &str, file: &Path, more: &[&str]) -> ReplayArguments {
         #[derive(clap::Parser)]
         struct Line {
             #[command(flatten)]
             arguments: ReplayArguments,
         }
-        let file = sample();
-        let line = ["replay", "--url", url].into_iter().chain(more.iter().copied());
-        let line =
-            line.chain(more.iter().all(|option| !option.ends_with(".csv")).then_some(file.to_str().unwrap()));
+        let line = ["replay", file.to_str().unwrap(), "--url", url].into_iter().chain(more.iter().copied());
         <Line as clap::Parser>::try_parse_from(line).unwrap().arguments
     }
 
-    /// Replays the sample against a stub as often as told; says whether the books balanced the last time.
     fn check(fault: Fault, times: usize, options: &[&str], expected: bool) {
+        check_file(&sample(), fault, times, options, expected);
+    }
+
+    /// Replays a file against a stub as often as told; the books must balance the last time, or must not.
+    fn check_file(file: &Path, fault: Fault, times: usize, options: &[&str], expected: bool) {
         actix_rt::System::new().block_on(async {
             let stub = Stub::start(fault);
             let mut balanced = None;
             let mut orders = Vec::new();
             for _ in 0..times {
-                let outcome = replay(arguments(&stub.url, options)).await;
+                let outcome = replay(arguments(&stub.url, file, options)).await;
                 balanced = Some(outcome.map_err(|failure| format!("{failure:#}")));
                 orders.push(stub.orders());
             }
@@ -402,11 +403,33 @@ mod tests {
 
     #[test]
     fn the_real_file_balances() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/orders.csv");
+        let file =
+            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/online-retail/orders.csv"));
         // It stands beside the checkout only where the project is developed; the sample covers the rest.
-        if Path::new(file).exists() {
-            check(Fault::None, 1, &[file, "--concurrency", "64"], true);
+        if file.exists() {
+            check_file(file, Fault::None, 1, &["--concurrency", "64"], true);
         }
+    }
+
+    #[test]
+    fn a_file_in_no_time_order_balances_as_well() {
+        let text = std::fs::read(sample()).unwrap();
+        let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        // Whole invoices change places, as in an export that puts the newest first.
+        let header = lines.remove(0);
+        let mut invoices: Vec<Vec<&[u8]>> = Vec::new();
+        let number = |line: &[u8]| line.split(|byte| *byte == b',').next().unwrap_or_default().to_vec();
+        for line in lines {
+            match invoices.last_mut() {
+                Some(invoice) if number(invoice[0]) == number(line) => invoice.push(line),
+                Some(_) | None => invoices.push(vec![line]),
+            }
+        }
+        invoices.reverse();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("newest_first.csv");
+        std::fs::write(&file, [vec![header], invoices.concat()].concat().concat()).unwrap();
+        check_file(&file, Fault::None, 2, &[], true);
     }
 
     #[test]
@@ -431,7 +454,7 @@ mod tests {
     #[test]
     fn an_engine_that_is_not_there_is_told_with_the_remedy() {
         actix_rt::System::new().block_on(async {
-            let arguments = arguments("http://127.0.0.1:1", &["--patience-s", "0"]);
+            let arguments = arguments("http://127.0.0.1:1", &sample(), &["--patience-s", "0"]);
             let told = replay(arguments).await.map_err(|failure| failure.to_string());
             assert!(told.as_ref().is_err_and(|told| told.contains("is the engine running?")), "{told:?}");
         });

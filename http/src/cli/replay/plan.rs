@@ -362,7 +362,7 @@ mod tests {
                 ("refund", 415),
                 ("return_without_sale", 508),
                 ("correction", 160),
-                ("negative_price", 0),
+                ("accounting", 0),
                 ("zero_quantity", 0),
                 ("malformed", 0),
             ]

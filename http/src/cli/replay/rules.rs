@@ -21,8 +21,9 @@ pub enum Rule {
     ReturnWithoutSale,
     /// A stock correction: an adjustment, up or down, no money.
     Correction,
-    /// A line with a price below zero: money without goods, and no order can carry it; not booked.
-    NegativePrice,
+    /// A book-keeper's entry (bad debt): on an accounting paper, or at a price below zero. Money without goods that
+    /// no order can carry; not booked.
+    Accounting,
     /// A line of no units; not booked.
     ZeroQuantity,
     /// A line that makes no sense; not booked.
@@ -38,7 +39,7 @@ impl Rule {
         Self::Refund,
         Self::ReturnWithoutSale,
         Self::Correction,
-        Self::NegativePrice,
+        Self::Accounting,
         Self::ZeroQuantity,
         Self::Malformed,
     ];
@@ -52,7 +53,7 @@ impl Rule {
             Self::Refund => "refund",
             Self::ReturnWithoutSale => "return_without_sale",
             Self::Correction => "correction",
-            Self::NegativePrice => "negative_price",
+            Self::Accounting => "accounting",
             Self::ZeroQuantity => "zero_quantity",
             Self::Malformed => "malformed",
         }
@@ -64,7 +65,7 @@ impl Rule {
             Self::Sold | Self::FreeItem | Self::Fee => "order line",
             Self::Refund => "refund, restocked",
             Self::ReturnWithoutSale | Self::Correction => "stock adjustment",
-            Self::NegativePrice | Self::ZeroQuantity | Self::Malformed => "not booked",
+            Self::Accounting | Self::ZeroQuantity | Self::Malformed => "not booked",
         }
     }
 }
@@ -78,37 +79,60 @@ pub enum Kind {
     Return,
     /// It only moves stock.
     Correction,
-    /// It is counted, and nothing is done: [`Rule::NegativePrice`], [`Rule::ZeroQuantity`] or [`Rule::Malformed`].
+    /// It is counted, and nothing is done: [`Rule::Accounting`], [`Rule::ZeroQuantity`] or [`Rule::Malformed`].
     Counted(Rule),
 }
 
 /// The kind of each of an invoice's readable lines, in their order.
 pub fn kinds(invoice: &Invoice, columns: &Columns, fees: &FeeList) -> Vec<Kind> {
-    let is_cancellation =
-        columns.cancellation_prefix.as_deref().is_some_and(|prefix| invoice.number.starts_with(prefix));
+    let begins_with =
+        |prefix: &Option<String>| prefix.as_deref().is_some_and(|prefix| invoice.number.starts_with(prefix));
+    let is_cancellation = begins_with(&columns.cancellation_prefix);
+    let is_accounting = begins_with(&columns.accounting_prefix);
     // A paper without buyer and without any price is a note of the stock room (`found`, `amazon`, or nothing at all).
     let is_stock_note =
         !is_cancellation && invoice.lines.iter().all(|line| line.price == 0 && line.customer.is_empty());
-    let by_prefix = columns.cancellation_prefix.is_some();
-    invoice.lines.iter().map(|line| kind(line, is_cancellation, is_stock_note, by_prefix, fees)).collect()
+    let paper = if is_accounting {
+        Paper::Accounting
+    } else if is_cancellation {
+        Paper::Cancellation
+    } else if is_stock_note {
+        Paper::StockNote
+    } else {
+        Paper::Order { may_return: columns.cancellation_prefix.is_none() }
+    };
+    invoice.lines.iter().map(|line| kind(line, paper, fees)).collect()
 }
 
-fn kind(line: &Line, is_cancellation: bool, is_stock_note: bool, by_prefix: bool, fees: &FeeList) -> Kind {
+/// What an invoice is as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paper {
+    Order {
+        /// Whether the file has no cancellations of their own, so that returns stand on any invoice.
+        may_return: bool,
+    },
+    Cancellation,
+    StockNote,
+    Accounting,
+}
+
+fn kind(line: &Line, paper: Paper, fees: &FeeList) -> Kind {
     if line.quantity == 0 {
         return Kind::Counted(Rule::ZeroQuantity);
     }
-    if line.price < 0 {
-        return Kind::Counted(Rule::NegativePrice);
+    if paper == Paper::Accounting || line.price < 0 {
+        return Kind::Counted(Rule::Accounting);
     }
-    if is_cancellation && line.quantity > 0 {
+    if paper == Paper::Cancellation && line.quantity > 0 {
         return Kind::Counted(Rule::Malformed);
     }
     if line.quantity < 0 {
         // Without a price nothing was paid that could be given back: only stock moves.
-        let returned = line.price > 0 && (is_cancellation || !by_prefix);
+        let returned =
+            line.price > 0 && matches!(paper, Paper::Cancellation | Paper::Order { may_return: true });
         return if returned { Kind::Return } else { Kind::Correction };
     }
-    if is_stock_note {
+    if paper == Paper::StockNote {
         return Kind::Correction;
     }
     if fees.contains(&line.code) {
@@ -163,7 +187,7 @@ mod tests {
                 ("gift_0001_40", 1, 3404, "17850", Order(Rule::Fee)),
                 ("M", 1, 0, "17850", Order(Rule::Fee)),
                 ("85123A", 0, 255, "17850", Counted(Rule::ZeroQuantity)),
-                ("B", 1, -1_106_206, "17850", Counted(Rule::NegativePrice)),
+                ("B", 1, -1_106_206, "17850", Counted(Rule::Accounting)),
                 ("85123A", -3, 255, "17850", Correction),
             ],
         );
@@ -173,6 +197,7 @@ mod tests {
             "536544",
             &[("A", 1, 0, "", Order(Rule::FreeItem)), ("71053", 1, 5, "", Order(Rule::Sold))],
         );
+        check(&retail, "A563185", &[("B", 1, 1_106_206, "", Counted(Rule::Accounting))]);
         check(&retail, "536414", &[("22139", 56, 0, "", Correction)]);
         check(&retail, "536415", &[("22139", 56, 0, "17850", Order(Rule::FreeItem))]);
         check(&retail, "536589", &[("21777", -10, 0, "", Correction)]);
@@ -200,5 +225,17 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Rule::ALL.len());
+    }
+
+    #[test]
+    fn the_page_for_people_explains_every_rule() {
+        let page = include_str!("../../../../docs/replay.md");
+        for rule in Rule::ALL {
+            assert!(
+                page.contains(&format!("| `{}` |", rule.name())),
+                "docs/replay.md lacks `{}`",
+                rule.name()
+            );
+        }
     }
 }
