@@ -60,7 +60,11 @@ pub struct ReservationRecord {
 impl ReservationRecord {
     /// The record as its first answer showed it: held, with the first deadline.
     pub fn first(&self) -> Self {
-        Self { state: ReservationState::Held, expires_at: self.created_at.plus_ms(self.ttl_ms), ..self.clone() }
+        Self {
+            state: ReservationState::Held,
+            expires_at: self.created_at.plus_ms(self.ttl_ms),
+            ..self.clone()
+        }
     }
 }
 
@@ -255,7 +259,8 @@ pub struct Folded {
 impl Folded {
     /// Only a verdict; nothing where the change came from no request.
     pub fn settle(request: Option<RequestStamp>, verdict: impl FnOnce() -> Result<Answer, Refusal>) -> Self {
-        let settlements = request.map(|request| Settlement { request, verdict: verdict() }).into_iter().collect();
+        let settlements =
+            request.map(|request| Settlement { request, verdict: verdict() }).into_iter().collect();
         Self { settlements, ..Self::default() }
     }
 }

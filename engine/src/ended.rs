@@ -33,9 +33,8 @@ pub fn decide(record: &ReservationRecord, action: EndedAction) -> Result<Answer,
         })
     };
     match (record.state, action) {
-        (ReservationState::Committed, EndedAction::Commit) | (ReservationState::Released, EndedAction::Release) => {
-            Ok(Answer::Reservation(record.clone()))
-        }
+        (ReservationState::Committed, EndedAction::Commit)
+        | (ReservationState::Released, EndedAction::Release) => Ok(Answer::Reservation(record.clone())),
         (ReservationState::Expired, _) => Err(Refusal::ReservationExpired),
         (ReservationState::Committed, _) => refuse("committed"),
         (ReservationState::Released, _) => refuse("released"),

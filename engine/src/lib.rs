@@ -25,4 +25,3 @@ pub mod pricing;
 pub mod reservation;
 pub mod stock;
 pub mod world;
-

@@ -33,7 +33,9 @@ impl Currency {
 
     /// Decimals of the minor unit: 2 for GBP, 0 for JPY, 3 for KWD. Source: ISO 4217 by `iso_currency`.
     pub fn exponent(self) -> u8 {
-        iso_currency::Currency::from_code(self.code()).and_then(|c| c.exponent()).map_or(2, |e| u8::try_from(e).unwrap_or(2))
+        iso_currency::Currency::from_code(self.code())
+            .and_then(iso_currency::Currency::exponent)
+            .map_or(2, |e| u8::try_from(e).unwrap_or(2))
     }
 }
 

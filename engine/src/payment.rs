@@ -92,5 +92,11 @@ pub trait PaymentProvider: Send + Sync {
     /// Cancels a charge for good.
     fn void(&self, request: &ChargeRequest, reference: Option<&str>) -> Answering<VoidOutcome>;
     /// Gives money back; `key` makes it one refund however often it is asked.
-    fn refund(&self, request: &ChargeRequest, reference: &str, key: &str, amount: Money) -> Answering<RefundOutcome>;
+    fn refund(
+        &self,
+        request: &ChargeRequest,
+        reference: &str,
+        key: &str,
+        amount: Money,
+    ) -> Answering<RefundOutcome>;
 }

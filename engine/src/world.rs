@@ -169,7 +169,8 @@ impl World {
             if let Ok(answer) = settlement.verdict
                 && !is_creation_of_reservation(&answer, settlement.request.key)
             {
-                let settled = Settled { fingerprint: settlement.request.fingerprint, answer, at: recorded.at };
+                let settled =
+                    Settled { fingerprint: settlement.request.fingerprint, answer, at: recorded.at };
                 self.settled.insert(settlement.request.key, settled);
             }
         }

@@ -63,6 +63,12 @@ impl Engine {
         detail.await?.ok_or(Refusal::NotFound(Missing::Actor))
     }
 
+    /// Makes an actor's turn panic, to prove what happens then. Not reachable from outside the process.
+    #[doc(hidden)]
+    pub async fn poison(&self, sku: doorbuster_engine::identity::Sku) {
+        let _ = self.query(EntityKey::Sku(sku), |seen| assert!(seen.is_none(), "poisoned on purpose")).await;
+    }
+
     /// A ticket for a read: no key, ten seconds.
     pub(crate) fn reading_ticket(&self) -> Ticket {
         self.ticket("", None, "", "", b"", std::time::Instant::now() + Duration::from_secs(10))

@@ -5,8 +5,8 @@ use crate::envelope::{Decision, Envelope};
 use crate::identity::{Fingerprint, ReservationId, Timestamp};
 
 use super::{
-    Definition, Hold, Home, PartStatus, RESERVATION_LIFE_MAX_MS, RESERVATION_TTL_MS, Reserve, Stock, StockCommand,
-    StockEvent, UNITS_MAX,
+    Definition, Hold, Home, PartStatus, RESERVATION_LIFE_MAX_MS, RESERVATION_TTL_MS, Reserve, Stock,
+    StockCommand, StockEvent, UNITS_MAX,
 };
 
 /// A stock decision.
@@ -48,7 +48,9 @@ impl Stock {
                 let fingerprint = envelope.request.map_or(Fingerprint(0), |request| request.fingerprint);
                 self.decide_reserve(reserve, fingerprint)
             }
-            StockCommand::Extend { reservation, extend_ms } => self.decide_extend(*reservation, *extend_ms, now),
+            StockCommand::Extend { reservation, extend_ms } => {
+                self.decide_extend(*reservation, *extend_ms, now)
+            }
             StockCommand::Commit { reservation } => match self.public_hold(*reservation, "commit", now) {
                 Ok(_) => Decision::change(StockEvent::Committed { reservation: *reservation }),
                 Err(refusal) => Decision::Refuse(refusal),
@@ -116,7 +118,8 @@ impl Stock {
             return Err(out_of_range(pointer));
         };
         let delta = on_hand.saturating_sub(self.on_hand);
-        let received = self.received.checked_add(delta).filter(|units| (-UNITS_MAX..=UNITS_MAX).contains(units));
+        let received =
+            self.received.checked_add(delta).filter(|units| (-UNITS_MAX..=UNITS_MAX).contains(units));
         if received.is_none() {
             return Err(out_of_range(pointer));
         }
@@ -130,7 +133,8 @@ impl Stock {
         if let Some(hold) = self.holds.get(&reserve.reservation) {
             return match hold.home {
                 None if hold.fingerprint == fingerprint => {
-                    let record = self.record(reserve.reservation, hold, crate::answer::ReservationState::Held);
+                    let record =
+                        self.record(reserve.reservation, hold, crate::answer::ReservationState::Held);
                     Decision::Answer(Answer::Reservation(record.first()))
                 }
                 None | Some(Home::Reservation | Home::Order) => Decision::Refuse(Refusal::KeyReused),
@@ -189,7 +193,12 @@ impl Stock {
     }
 
     /// A public reservation's hold that may still be acted on.
-    fn public_hold(&self, reservation: ReservationId, action: &str, now: Timestamp) -> Result<&Hold, Refusal> {
+    fn public_hold(
+        &self,
+        reservation: ReservationId,
+        action: &str,
+        now: Timestamp,
+    ) -> Result<&Hold, Refusal> {
         let Some(hold) = self.holds.get(&reservation) else {
             return Err(Refusal::NotFound(Missing::Reservation));
         };
@@ -197,7 +206,8 @@ impl Stock {
             return Err(Refusal::IllegalTransition {
                 from: "held".into(),
                 action: action.into(),
-                detail: "it belongs to an order or a reservation over several SKUs, which alone may end it".into(),
+                detail: "it belongs to an order or a reservation over several SKUs, which alone may end it"
+                    .into(),
             });
         }
         // The timer may ring a moment late; the deadline itself is exact.

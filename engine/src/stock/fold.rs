@@ -10,7 +10,12 @@ impl Stock {
     ///
     /// # Panics
     /// When the event cannot have come from [`Stock::decide`] on this state: a broken law must not be served.
-    pub fn evolve(&mut self, event: &StockEvent, recorded: Recorded, request: Option<RequestStamp>) -> Folded {
+    pub fn evolve(
+        &mut self,
+        event: &StockEvent,
+        recorded: Recorded,
+        request: Option<RequestStamp>,
+    ) -> Folded {
         self.version = self.version.saturating_add(1);
         self.forget_what_is_old(recorded);
         let folded = self.fold(event, recorded, request);

@@ -16,9 +16,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Item, ReservationRecord, ReservationState};
-use crate::identity::{
-    Fingerprint, OrderId, Position, Recorded, RequestKey, ReservationId, Sku, Timestamp,
-};
+use crate::identity::{Fingerprint, OrderId, Position, Recorded, RequestKey, ReservationId, Sku, Timestamp};
 use crate::invariants::Violation;
 use crate::money::Money;
 
@@ -523,7 +521,8 @@ impl Stock {
     pub fn check_holds(&self) -> Result<(), Violation> {
         let sum: i128 = self.holds.values().map(|hold| i128::from(hold.quantity)).sum();
         if sum != i128::from(self.reserved) {
-            let seen = format!("reserved {} is not the sum {sum} of {} holds", self.reserved, self.holds.len());
+            let seen =
+                format!("reserved {} is not the sum {sum} of {} holds", self.reserved, self.holds.len());
             return Err(Violation { law: 1, entity: format!("sku {}", self.sku), seen });
         }
         Ok(())

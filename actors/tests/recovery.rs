@@ -1,0 +1,119 @@
+//! What was acknowledged is there again: after a stop, after a crash, with and without a checkpoint.
+
+use std::time::Duration;
+
+use doorbuster_actors::Access;
+use doorbuster_engine::answer::{Answer, ReservationState};
+use doorbuster_engine::order::OrderState;
+
+use crate::harness::{
+    cart, checkout, define, record, reserve, snapshot_of, stock, ticket, with_engine, with_options,
+};
+
+#[test]
+fn everything_acknowledged_is_there_after_a_crash() {
+    let data = tempfile::tempdir().unwrap();
+    let crashed = tempfile::tempdir().unwrap();
+    let crashed = crashed.path().join("data");
+    let (held, sold, order, cart_id) = with_engine(data.path(), async |engine| {
+        define(&engine, "TEE", 100).await;
+        define(&engine, "CUP", 100).await;
+        let held = record(reserve(&engine, "held", &[("TEE", 2)], None).await);
+        let sold = record(reserve(&engine, "sold", &[("TEE", 3), ("CUP", 1)], None).await);
+        engine.commit(ticket(&engine, "commit", ""), sold.id).await.unwrap();
+        let cart = cart(&engine, "cart", &[("CUP", 4)]).await;
+        let Answer::Checkout(_, order) = checkout(&engine, "pay", &cart, "ok").await.unwrap().answer else {
+            panic!("no order")
+        };
+        snapshot_of(data.path(), &crashed);
+        (held, sold, order, cart.id)
+    });
+    // Twice: once from the crash, once from the clean stop of that run.
+    for run in 0..2 {
+        with_engine(&crashed, async |engine| {
+            let tee = stock(&engine, "TEE").await;
+            assert_eq!((tee.reserved, tee.sold), (2, 3), "run {run}");
+            let cup = stock(&engine, "CUP").await;
+            assert_eq!((cup.reserved, cup.sold), (0, 5), "run {run}: sagas were finished");
+            assert_eq!(record(engine.reservation(held.id).await), held);
+            assert_eq!(record(engine.reservation(sold.id).await).state, ReservationState::Committed);
+            let again = reserve(&engine, "held", &[("TEE", 2)], None).await.unwrap();
+            assert!(again.replayed, "law 5: the key survived");
+            let again = engine.commit(ticket(&engine, "commit", ""), sold.id).await.unwrap();
+            assert!(again.replayed);
+            let found = engine.order(Access::Admin, order.id).await.unwrap();
+            assert_eq!(found.state, OrderState::Paid);
+            assert_eq!(found.cart, cart_id);
+        });
+    }
+}
+
+#[test]
+fn idle_carts_leave_memory_and_come_back_when_asked_for() {
+    let data = tempfile::tempdir().unwrap();
+    let quick = |options: &mut doorbuster_actors::EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_millis(50);
+        options.limits.passivate_after = Duration::from_millis(100);
+    };
+    let created = with_options(data.path(), quick, async |engine| {
+        define(&engine, "TEE", 5).await;
+        let created = cart(&engine, "cart", &[("TEE", 2)]).await;
+        crate::harness::eventually("the cart left memory", async || {
+            let carts = engine.actors(Some("cart"), doorbuster_actors::ActorSort::Rate, 10).await;
+            carts.is_empty()
+        })
+        .await;
+        let Answer::Cart(back) = engine.cart(created.id).await.unwrap().answer else { panic!("no cart") };
+        assert_eq!(*back, created);
+        created
+    });
+    with_engine(data.path(), async |engine| {
+        let Answer::Cart(back) = engine.cart(created.id).await.unwrap().answer else { panic!("no cart") };
+        assert_eq!(*back, created);
+        let Answer::Checkout(_, order) = checkout(&engine, "pay", &created, "ok").await.unwrap().answer
+        else {
+            panic!("no order")
+        };
+        let page =
+            engine.orders(doorbuster_actors::OrderFilter { limit: 10, ..Default::default() }).await.unwrap();
+        assert_eq!(page.data.iter().map(|order| order.id).collect::<Vec<_>>(), [order.id]);
+    });
+    with_engine(data.path(), async |engine| {
+        let page =
+            engine.orders(doorbuster_actors::OrderFilter { limit: 10, ..Default::default() }).await.unwrap();
+        assert_eq!(page.data.len(), 1, "a finished order is listed from the checkpoint");
+    });
+}
+
+#[test]
+fn a_ledger_longer_than_memory_is_whole() {
+    let data = tempfile::tempdir().unwrap();
+    let entries = with_engine(data.path(), async |engine| {
+        define(&engine, "TEE", 1_000).await;
+        for n in 0..300 {
+            let ticket = ticket(&engine, &format!("adjust {n}"), "");
+            engine
+                .adjust(ticket, crate::harness::sku("TEE"), 1, format!("delivery {n}"), None)
+                .await
+                .unwrap();
+        }
+        read_ledger(&engine).await
+    });
+    assert_eq!(entries.len(), 301);
+    assert_eq!(entries.iter().map(|entry| entry.delta).sum::<i64>(), 1_300, "opening and all deliveries");
+    let again = with_engine(data.path(), async |engine| read_ledger(&engine).await);
+    assert_eq!(again, entries);
+}
+
+async fn read_ledger(engine: &doorbuster_actors::Engine) -> Vec<doorbuster_engine::stock::LedgerEntry> {
+    let mut entries = Vec::new();
+    let mut before = None;
+    loop {
+        let page = engine.ledger(crate::harness::sku("TEE"), before, 70).await.unwrap();
+        before = page.data.last().map(|entry| entry.position);
+        entries.extend(page.data);
+        if page.next_cursor.is_none() {
+            return entries;
+        }
+    }
+}
