@@ -26,7 +26,7 @@ const EXIT_FAILED: u8 = 2;
 /// Bytes sent at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Rejected rows shown to people; a machine gets all of them.
+/// Rejected rows shown to people; a machine gets all that the engine tells.
 const REJECTED_SHOWN_MAX: usize = 50;
 
 /// Import a catalogue into a running engine.
@@ -72,7 +72,7 @@ pub struct ImportSkusArguments {
 pub fn run(arguments: ImportArguments) -> anyhow::Result<ExitCode> {
     let ImportWhat::Skus(arguments) = arguments.what;
     Ok(match actix_rt::System::new().block_on(skus(&arguments)) {
-        Ok(reply) if reply.rejected.is_empty() => ExitCode::SUCCESS,
+        Ok(reply) if reply.rejected_total == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(EXIT_REJECTED),
         Err(failure) => {
             eprintln!("import: {failure:#}");
@@ -159,7 +159,7 @@ fn content_type(path: &Path) -> std::io::Result<&'static str> {
 
 fn told(reply: &ImportReply) -> String {
     let mut table = numbers_table(&["created", "updated", "rejected"], &[0, 1, 2]);
-    table.add_row([grouped(reply.created), grouped(reply.updated), grouped(reply.rejected.len() as u64)]);
+    table.add_row([grouped(reply.created), grouped(reply.updated), grouped(reply.rejected_total)]);
     let mut text = table.to_string();
     if !reply.rejected.is_empty() {
         let mut rows = numbers_table(&["line", "code", "message"], &[0]);
@@ -167,9 +167,9 @@ fn told(reply: &ImportReply) -> String {
             rows.add_row([row.line.to_string(), row.code.clone(), row.message.clone()]);
         }
         text = format!("{text}\n{rows}");
-        let hidden = reply.rejected.len().saturating_sub(REJECTED_SHOWN_MAX);
+        let hidden = reply.rejected_total.saturating_sub(REJECTED_SHOWN_MAX as u64);
         if hidden > 0 {
-            text = format!("{text}\n… and {hidden} more (all of them with --json)");
+            text = format!("{text}\n… and {} more (--json tells the first thousand)", grouped(hidden));
         }
     }
     text

@@ -183,7 +183,10 @@ pub struct ImportReply {
     pub created: u64,
     /// SKUs that were there before.
     pub updated: u64,
-    /// Rows that were refused.
+    /// Rows that were refused; of very many only the first.
     #[serde(default)]
     pub rejected: Vec<RejectedRow>,
+    /// How many rows were refused.
+    #[serde(default)]
+    pub rejected_total: u64,
 }

@@ -269,7 +269,7 @@ async fn import(
     if let Some(row) = import.rejected.first() {
         bail!(
             "the engine rejected {} SKUs of the catalogue, the first on line {}: {} ({})",
-            import.rejected.len(),
+            import.rejected_total,
             row.line,
             row.message,
             row.code
