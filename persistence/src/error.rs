@@ -118,6 +118,26 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Whether the store itself is to blame, so that setting it aside and rebuilding it helps; else the disk is.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { .. } => false,
+            Self::Store(sled::Error::Io(error)) => {
+                use io::ErrorKind as Kind;
+                let disk = [
+                    Kind::StorageFull,
+                    Kind::QuotaExceeded,
+                    Kind::PermissionDenied,
+                    Kind::ReadOnlyFilesystem,
+                    Kind::WouldBlock,
+                ];
+                !disk.contains(&error.kind())
+            }
+            Self::Store(_) => true,
+        }
+    }
+
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }

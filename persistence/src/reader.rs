@@ -125,27 +125,19 @@ impl JournalReader {
                 self.load()?;
             }
             let begin = self.offset;
-            if !self.step()? {
+            let Some(records) = self.step()? else {
                 self.index += 1;
                 // The last segment's end stays for `tail`; any other gives way to the next.
                 if self.index < self.segments.len() {
                     self.offset = 0;
                 }
                 continue;
-            }
+            };
             let number = FrameNumber(self.due.0 - 1);
             if number >= self.from {
-                let (header, body) = frame::decode(&self.bytes[begin..]).map_err(|what| {
-                    JournalError::damaged(&self.segments[self.index].path, begin as u64, what)
-                })?;
+                let body = &self.bytes[begin + FRAME_HEADER_BYTES..self.offset];
                 let file = self.segments[self.index].path.as_path();
-                return Ok(Some(FrameView {
-                    number,
-                    records: header.records,
-                    body,
-                    file,
-                    offset: begin as u64,
-                }));
+                return Ok(Some(FrameView { number, records, body, file, offset: begin as u64 }));
             }
         }
         Ok(None)
@@ -181,13 +173,13 @@ impl JournalReader {
         Ok(())
     }
 
-    /// Passes one frame; `false` at the segment's end.
-    fn step(&mut self) -> Result<bool, JournalError> {
+    /// Passes one frame and returns how many records it says it has; `None` at the segment's end.
+    fn step(&mut self) -> Result<Option<u32>, JournalError> {
         let segment = &self.segments[self.index];
         let rest = self.bytes.get(self.offset..).unwrap_or_default();
         let begin_is_zero = disk::all_zero(&rest[..rest.len().min(FRAME_HEADER_BYTES)]);
         if begin_is_zero && disk::all_zero(rest) {
-            return Ok(false);
+            return Ok(None);
         }
         let what = match frame::decode(rest) {
             Ok((header, body)) if header.segment == segment.header.number => {
@@ -203,7 +195,7 @@ impl JournalReader {
                 self.offset += FRAME_HEADER_BYTES + body.len();
                 self.due = self.due.next();
                 self.checksum = header.checksum;
-                return Ok(true);
+                return Ok(Some(header.records));
             }
             Ok(_) => "a frame of another segment begins here",
             Err(what) => what,
@@ -221,7 +213,7 @@ impl JournalReader {
             frame: self.due,
             what: what.to_owned(),
         });
-        Ok(false)
+        Ok(None)
     }
 }
 

@@ -190,7 +190,7 @@ fn open_checkpoint(
         }
         Err(error) => error,
     };
-    if let CheckpointError::Io { .. } = unsound {
+    if !unsound.is_damage() {
         return Err(unsound.into());
     }
     let set_aside = CheckpointStore::set_aside(&path)?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use doorbuster_persistence::archive::archive_segments;
 use doorbuster_persistence::error::JournalError;
-use doorbuster_persistence::file_journal::FileJournal;
+use doorbuster_persistence::file_journal::{FileJournal, JournalOptions};
 use doorbuster_persistence::frame::{FRAME_HEADER_BYTES, Frame, FrameNumber};
 use doorbuster_persistence::journal::Journal;
 use doorbuster_persistence::segment::{SEGMENT_HEADER_BYTES, segment_name};
@@ -209,4 +209,42 @@ fn what_was_claimed_can_be_written_and_no_more_is_claimable_than_prepared() {
             claimed -= 64;
         }
     }
+}
+
+/// Needs a small file system of its own: `mount -t tmpfs -o size=8m tmpfs DIR`, then `DOORBUSTER_SMALL_DISK=DIR`.
+#[test]
+#[ignore = "needs a small file system"]
+fn a_full_disk_refuses_claims_keeps_writing_what_was_claimed_and_resumes_by_itself() {
+    let root = std::path::PathBuf::from(std::env::var("DOORBUSTER_SMALL_DISK").unwrap()).join("data");
+    let paths = paths(&root);
+    let options = JournalOptions { segment_bytes: 1 << 20 };
+    let (mut journal, _) = FileJournal::open(&paths, ENGINE, options).unwrap();
+    let space = journal.space();
+    let body = [7_u8; 1_000];
+    let mut written = 0_u64;
+    let wait = |until: &dyn Fn() -> bool| {
+        (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            until()
+        })
+    };
+    loop {
+        if space.claim(body.len()).is_err() && !wait(&|| space.claim(body.len()).is_ok()) {
+            break;
+        }
+        write(&mut journal, &[&body]);
+        written += 1;
+    }
+    assert!(written > 4_000, "{written}");
+    assert!(space.trouble().is_some_and(|trouble| trouble.contains("space")));
+    for segment in archive_segments(&paths, ENGINE, journal.next_frame()).unwrap() {
+        fs::remove_file(segment.path).unwrap();
+    }
+    assert!(wait(&|| space.claim(body.len()).is_ok()), "room came back and claims did not");
+    write(&mut journal, &[&body]);
+    assert_eq!(space.trouble(), None);
+    drop(journal);
+    let (mut journal, cut) = FileJournal::open(&paths, ENGINE, options).unwrap();
+    assert_eq!((cut, journal.next_frame().0), (None, written + 2));
+    write(&mut journal, &[&body]);
 }

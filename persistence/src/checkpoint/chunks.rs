@@ -79,6 +79,20 @@ pub(super) fn head(tree: &sled::Tree, key: &[u8]) -> Result<Option<Head>, Checkp
 
 /// The value under `key`.
 pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, CheckpointError> {
+    /// Chunks are got one by one, so a value replaced meanwhile reads as half old, half new. A writer comes by once a round;
+    /// meeting it this often in a row is damage.
+    const ATTEMPTS: usize = 8;
+    let mut read = read_once(tree, key);
+    for _ in 1..ATTEMPTS {
+        if !matches!(read, Err(CheckpointError::Damaged { .. })) {
+            break;
+        }
+        read = read_once(tree, key);
+    }
+    read
+}
+
+fn read_once(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, CheckpointError> {
     let Some(first) = tree.get(keys::chunk(key, 0))? else { return Ok(None) };
     let mut value = Assembly::begin(key, &first)?;
     for index in 1..value.chunk_count {

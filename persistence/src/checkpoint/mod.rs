@@ -166,6 +166,9 @@ impl CheckpointStore {
         let digest = rows.get(DIGEST_KEY)?.map_or(Digest::default(), |bytes| Digest::decode(&bytes));
         let file_path = path.join("db");
         let file = File::open(&file_path).map_err(CheckpointError::io("open", &file_path))?;
+        for directory in [Some(path), path.parent()].into_iter().flatten() {
+            disk::sync_directory(directory).map_err(CheckpointError::io("sync", directory))?;
+        }
         Ok(Self {
             marks: db.open_tree("marks")?,
             due: db.open_tree("due")?,
