@@ -202,6 +202,11 @@ fn cors(origins: &[String]) -> Cors {
     cors
 }
 
+/// Whether the certificate can be used, before anything else is touched.
+pub fn check_tls(files: &TlsFiles) -> Result<(), ServerError> {
+    tls(files).map(|_| ())
+}
+
 fn tls(files: &TlsFiles) -> Result<rustls::ServerConfig, ServerError> {
     let refuse = |file: &Path, what: String| ServerError::Tls { file: file.to_path_buf(), what };
     let read = |file: &Path| std::fs::read(file).map_err(|error| refuse(file, error.to_string()));
