@@ -5,7 +5,7 @@
 //! Start at [`JournalReader::open`].
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -77,6 +77,9 @@ pub struct JournalReader {
     offset: usize,
     due: FrameNumber,
     from: FrameNumber,
+    /// Frames after this one are not looked at.
+    through: FrameNumber,
+    archive: PathBuf,
     checksum: u32,
     cut: Option<Cut>,
 }
@@ -95,10 +98,19 @@ impl JournalReader {
             offset: 0,
             due: start.map_or(FrameNumber::FIRST, |header| header.first_frame),
             from,
+            through: FrameNumber(u64::MAX),
+            archive: paths.archive(),
             checksum: start.map_or(0, |header| header.previous_checksum),
             cut: None,
             segments,
         })
+    }
+
+    /// Ends the walk after frame `through`, without a look at what follows: for reading beside a writer up to its
+    /// durable frame, read *before* [`JournalReader::open`]. What the writer is busy with would look like damage.
+    pub fn until(mut self, through: FrameNumber) -> Self {
+        self.through = through;
+        self
     }
 
     /// The first frame at hand in this journal, archive included.
@@ -120,7 +132,7 @@ impl JournalReader {
 
     /// The next sound frame; `None` at the end. After an error the journal must not be used.
     pub fn next_frame(&mut self) -> Result<Option<FrameView<'_>>, JournalError> {
-        while self.index < self.segments.len() {
+        while self.index < self.segments.len() && self.due <= self.through {
             if self.offset == 0 {
                 self.load()?;
             }
@@ -143,7 +155,7 @@ impl JournalReader {
         Ok(None)
     }
 
-    /// Where the journal ends. Call after [`JournalReader::next_frame`] gave `None`.
+    /// Where the journal ends. Call after [`JournalReader::next_frame`] gave `None`; not together with `until`.
     pub fn tail(&self) -> Tail {
         assert!(self.index >= self.segments.len(), "Invariant: the tail is known only after the last frame");
         Tail {
@@ -155,9 +167,18 @@ impl JournalReader {
     }
 
     fn load(&mut self) -> Result<(), JournalError> {
-        let segment = &self.segments[self.index];
         self.bytes.clear();
-        let mut file = File::open(&segment.path).map_err(JournalError::io("open", &segment.path))?;
+        let segment = &mut self.segments[self.index];
+        let mut file = match File::open(&segment.path) {
+            // Archived since this reader was opened.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !segment.archived => {
+                segment.path = self.archive.join(segment::segment_name(segment.header.number));
+                segment.archived = true;
+                File::open(&segment.path)
+            }
+            opened => opened,
+        }
+        .map_err(JournalError::io("open", &segment.path))?;
         file.read_to_end(&mut self.bytes).map_err(JournalError::io("read", &segment.path))?;
         let header = SegmentHeader::decode(&segment.path, &self.bytes)?;
         if header.first_frame != self.due || header.previous_checksum != self.checksum {

@@ -120,7 +120,12 @@ pub(crate) fn list(
         if path.extension() != Some(OsStr::new("segment")) {
             continue;
         }
-        let header = read_header(&path)?;
+        let header = match read_header(&path) {
+            Ok(header) => header,
+            // Moved to the archive since the directory was listed.
+            Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
         if header.engine != engine {
             return Err(JournalError::ForeignSegment { file: path });
         }
@@ -143,8 +148,10 @@ pub(crate) fn list_all(
     archive: &Path,
     engine: EngineId,
 ) -> Result<Vec<SegmentFile>, JournalError> {
-    let mut segments = list(archive, engine, true)?;
-    segments.extend(list(journal, engine, false)?);
+    // Live ones first: one that is moved to the archive meanwhile is met twice rather than not at all.
+    let mut segments = list(journal, engine, false)?;
+    segments.extend(list(archive, engine, true)?);
+    segments.retain(|segment| segment.archived || segment.path.exists());
     segments.sort_by_key(|segment| (segment.header.number, segment.archived));
     // A power cut during archiving may leave one file under both names; the live name then counts.
     segments.dedup_by(|later, earlier| same_file(&later.path, &earlier.path));

@@ -7,9 +7,10 @@ use doorbuster_persistence::error::JournalError;
 use doorbuster_persistence::file_journal::{FileJournal, JournalOptions};
 use doorbuster_persistence::frame::{FRAME_HEADER_BYTES, Frame, FrameNumber};
 use doorbuster_persistence::journal::Journal;
+use doorbuster_persistence::reader::JournalReader;
 use doorbuster_persistence::segment::{SEGMENT_HEADER_BYTES, segment_name};
 
-use crate::support::{ENGINE, SMALL, open, paths, read, write};
+use crate::support::{ENGINE, SMALL, last_segment, open, paths, read, write};
 
 #[test]
 fn frames_read_back_over_many_segments_and_restarts() {
@@ -189,6 +190,30 @@ fn segments_behind_the_checkpoint_move_to_the_archive_and_stay_readable() {
     write(&mut journal, &[b"and on"]);
     drop(journal);
     assert_eq!(read(&paths, FrameNumber::FIRST).unwrap().0.len(), 14);
+}
+
+#[test]
+fn a_reader_beside_a_writer_sees_the_durable_frames_wherever_they_lie() {
+    let root = tempfile::tempdir().unwrap();
+    let paths = paths(root.path());
+    let mut journal = open(&paths);
+    write(&mut journal, &[&[5; 900][..]; 10]);
+    let durable = FrameNumber(journal.next_frame().0 - 1);
+    let mut reader = JournalReader::open(&paths, ENGINE, FrameNumber(2)).unwrap().until(durable);
+    // Meanwhile segments are archived, and the next frame is half written, its end before its beginning.
+    archive_segments(&paths, ENGINE, FrameNumber(8)).unwrap();
+    write(&mut journal, &[&[6; 900]]);
+    let (last, _) = last_segment(root.path());
+    let mut bytes = fs::read(&last).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes[end - 930..end - 500].fill(0xee);
+    fs::write(&last, bytes).unwrap();
+    let mut count = 0;
+    while let Some(frame) = reader.next_frame().unwrap() {
+        assert_eq!(frame.body, [5; 900]);
+        count += 1;
+    }
+    assert_eq!(count, 9);
 }
 
 #[test]
