@@ -609,6 +609,7 @@ impl EntityActor {
 }
 
 /// When a reservation's timer is due, as its event tells.
+#[derive(Clone, Copy)]
 enum DueAt {
     After(u64),
     At(Timestamp),

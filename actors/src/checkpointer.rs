@@ -31,7 +31,7 @@ const DUE_MAX: usize = 1_000;
 
 /// A state on its way to the store.
 pub(crate) struct Row {
-    row: EntityRow,
+    state: EntityRow,
     due: Option<Timestamp>,
     order: Option<OrderRow>,
 }
@@ -47,8 +47,8 @@ impl Row {
             }
             Snapshot::Stock(_) | Snapshot::Reservation(_) | Snapshot::Cart(_) => None,
         };
-        let row = EntityRow { entity: entity.clone(), sequence, residence, blob: encode(snapshot) };
-        Self { row, due: snapshot.due(), order }
+        let state = EntityRow { entity: entity.clone(), sequence, residence, blob: encode(snapshot) };
+        Self { state, due: snapshot.due(), order }
     }
 }
 
@@ -197,12 +197,12 @@ impl Checkpointer {
         match portion {
             Portion::Row(row) => {
                 if let Some(due) = row.due {
-                    store.due_put(due.0, &row.row.entity)?;
+                    store.due_put(due.0, &row.state.entity)?;
                 }
                 if let Some(order) = row.order {
                     store.orders_put([order])?;
                 }
-                store.put([row.row])?;
+                store.put([row.state])?;
             }
             Portion::Gone(gone) => store.delete(gone)?,
             Portion::Remembered(remembered) => store.answers_put(remembered.into_iter().map(cold_row))?,

@@ -44,7 +44,7 @@ pub(crate) async fn listen(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceive
                 }
             }
             Inbound::Loaded(entity, found) => worker.loaded(entity, found),
-            Inbound::Rebuilt(entity, found) => worker.rebuilt(entity, found),
+            Inbound::Rebuilt(entity, found) => worker.rebuilt(&entity, found),
             Inbound::Checkpoint { round } => {
                 actix_rt::spawn(checkpoint(Rc::clone(&worker), round));
             }

@@ -235,7 +235,11 @@ mod tests {
     fn the_oldest_finished_keys_leave_first_and_the_retention_is_told() {
         let index = RequestIndex::new(2);
         for key in 0..3 {
-            index.settle(stamp(key, 0), Arc::new(Answer::CartDeleted), Timestamp(1_000 * key as u64));
+            index.settle(
+                stamp(key, 0),
+                Arc::new(Answer::CartDeleted),
+                Timestamp(1_000 * u64::try_from(key).unwrap()),
+            );
         }
         assert!(index.stage(RequestKey(0)).is_none());
         assert!(index.stage(RequestKey(1)).is_some());

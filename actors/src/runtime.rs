@@ -109,6 +109,9 @@ pub(crate) struct Seed {
     pub(crate) sequences: Sequences,
 }
 
+/// A worker's seed and the end of its inbox, until a thread takes them.
+pub(crate) type Start = (Seed, mpsc::UnboundedReceiver<Inbound>);
+
 /// Last sequence of each partition.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequences(pub(crate) [u64; PARTITIONS]);
@@ -131,7 +134,7 @@ pub(crate) struct Shared {
     pub(crate) secrets: Secrets,
     pub(crate) providers: Vec<Arc<dyn PaymentProvider>>,
     pub(crate) inboxes: Vec<mpsc::UnboundedSender<Inbound>>,
-    pub(crate) seeds: Mutex<Vec<Option<(Seed, mpsc::UnboundedReceiver<Inbound>)>>>,
+    pub(crate) seeds: Mutex<Vec<Option<Start>>>,
     pub(crate) checkpoints: Sender<Order>,
     pub(crate) io: tokio::runtime::Handle,
     pub(crate) position: AtomicU64,

@@ -17,7 +17,7 @@ use doorbuster_engine::world::Snapshot;
 
 use crate::actor::EntityActor;
 use crate::message::{Body, Parcel, Slot, Step, StepDone, StepKind, StepOutcome};
-use crate::payments::Call;
+use crate::payments::{Call, What};
 use crate::worker::Pending;
 
 /// Names a piece of work, so that it is started once.
@@ -264,7 +264,7 @@ impl EntityActor {
             (StepKind::Sell, _) => self.round_answered(Tag::Sell, &done.sku),
             (StepKind::Free, _) => self.round_answered(Tag::Free, &done.sku),
             (StepKind::Restock { step, .. }, _) => {
-                self.round_answered(Tag::Restock(RefundId(step)), &done.sku)
+                self.round_answered(Tag::Restock(RefundId(step)), &done.sku);
             }
             (StepKind::Settle, _) => {}
         }
@@ -332,7 +332,6 @@ impl EntityActor {
 
 fn work_of(obligation: OrderObligation, order: OrderId, provider: &str) -> Work {
     let call = |tag, what| Work::Call { tag, call: Call { order, provider: provider.to_owned(), what } };
-    use crate::payments::What;
     match obligation {
         OrderObligation::HoldUnits(items) => Work::Hold { items, partial: false, home: Home::Order },
         OrderObligation::Charge(charge) => call(Tag::Charge, What::Charge(charge)),

@@ -13,7 +13,7 @@ use crate::types::{ActorReport, RecentMessage};
 const RECENT_MAX: usize = 16;
 
 /// Seconds the rate looks back.
-const RATE_SECONDS: u64 = 10;
+const RATE_SECONDS: u32 = 10;
 
 /// Durations counted by powers of two of microseconds: bucket n holds those under 2^n µs. The reported percentile is
 /// the bucket's upper end, so it is at most twice the truth; enough to tell a slow actor from a quick one.
@@ -99,7 +99,7 @@ impl ActorStats {
         self.last_used.set(ended);
         let second = ended.saturating_duration_since(self.born).as_secs();
         let mut seconds = self.seconds.borrow_mut();
-        if let Some(slot) = seconds.get_mut(usize::try_from(second % RATE_SECONDS).unwrap_or(0)) {
+        if let Some(slot) = seconds.get_mut(usize::try_from(second % u64::from(RATE_SECONDS)).unwrap_or(0)) {
             if slot.0 != second {
                 *slot = (second, 0);
             }
@@ -125,7 +125,7 @@ impl ActorStats {
     /// The figures as a report.
     pub(crate) fn report(&self, entity: &EntityKey) -> ActorReport {
         let second = self.born.elapsed().as_secs();
-        let oldest = second.saturating_sub(RATE_SECONDS);
+        let oldest = second.saturating_sub(u64::from(RATE_SECONDS));
         let in_window: u64 = self
             .seconds
             .borrow()
@@ -133,7 +133,7 @@ impl ActorStats {
             .filter(|(at, _)| *at >= oldest && *at <= second)
             .map(|(_, count)| u64::from(*count))
             .sum();
-        let window = (second.saturating_add(1)).min(RATE_SECONDS);
+        let window = (second.saturating_add(1)).min(u64::from(RATE_SECONDS));
         ActorReport {
             kind: entity.kind(),
             key: key_text(entity),

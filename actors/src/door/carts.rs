@@ -81,7 +81,7 @@ impl Engine {
             pin_ms,
             expected_version: input.expected_version,
         };
-        self.ask_cart(ticket, id, CartCommand::Checkout(request)).await
+        self.ask_cart(ticket, id, CartCommand::Checkout(Box::new(request))).await
     }
 
     async fn ask_cart(&self, ticket: Ticket, id: CartId, command: CartCommand) -> Verdict {

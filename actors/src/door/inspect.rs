@@ -30,18 +30,15 @@ impl Engine {
                 all.extend(reports);
             }
         }
-        match sort {
-            ActorSort::Rate => all.sort_by(|a, b| b.rate.total_cmp(&a.rate).then_with(|| a.key.cmp(&b.key))),
-            ActorSort::Depth => {
-                all.sort_by(|a, b| b.queue_depth.cmp(&a.queue_depth).then_with(|| a.key.cmp(&b.key)))
-            }
-            ActorSort::Wait => {
-                all.sort_by(|a, b| b.wait_us.1.cmp(&a.wait_us.1).then_with(|| a.key.cmp(&b.key)))
-            }
-            ActorSort::Messages => {
-                all.sort_by(|a, b| b.messages.cmp(&a.messages).then_with(|| a.key.cmp(&b.key)))
-            }
-        }
+        all.sort_by(|a, b| {
+            let hotter = match sort {
+                ActorSort::Rate => b.rate.total_cmp(&a.rate),
+                ActorSort::Depth => b.queue_depth.cmp(&a.queue_depth),
+                ActorSort::Wait => b.wait_us.1.cmp(&a.wait_us.1),
+                ActorSort::Messages => b.messages.cmp(&a.messages),
+            };
+            hotter.then_with(|| a.key.cmp(&b.key))
+        });
         all.truncate(limit);
         all
     }

@@ -78,8 +78,6 @@ pub enum CartStatus {
 }
 
 /// What a caller may ask of a cart, and what its order tells it.
-// A command lives for one turn and is moved once; a box for the largest one buys nothing.
-#[expect(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CartCommand {
     /// Makes it.
@@ -108,7 +106,7 @@ pub enum CartCommand {
         expected_version: Option<u64>,
     },
     /// Starts a checkout.
-    Checkout(CheckoutRequest),
+    Checkout(Box<CheckoutRequest>),
     /// The order was placed.
     OrderPlaced(OrderId),
     /// The order was not placed; the cart opens again.

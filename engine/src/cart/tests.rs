@@ -166,7 +166,7 @@ fn command(text: &str) -> CartCommand {
             quantity: word().parse().unwrap(),
             expected_version: version,
         },
-        "checkout" => CartCommand::Checkout(CheckoutRequest {
+        "checkout" => CartCommand::Checkout(Box::new(CheckoutRequest {
             order: OrderId(word().parse().unwrap()),
             email: "a@example.org".into(),
             provider: "fake".into(),
@@ -175,7 +175,7 @@ fn command(text: &str) -> CartCommand {
             shipping_address: None,
             pin_ms: 60_000,
             expected_version: version,
-        }),
+        })),
         "placed" => CartCommand::OrderPlaced(OrderId(word().parse().unwrap())),
         "failed" => CartCommand::OrderFailed(OrderId(word().parse().unwrap())),
         "delete" => CartCommand::Delete,

@@ -1,0 +1,240 @@
+//! One worker: a thread that hosts its share of HTTP connections and of actors, their records and their replies.
+//!
+//! A turn appends its events to the worker's buffer; once per loop tick the buffer goes to the journal and only then
+//! do parcels leave for other workers. What a turn promises waits in the gate for the batch's acknowledgement. All of
+//! it is one thread: no lock, no atomic on a turn's way but the shared position counter. Start at [`Worker::dispatch`].
+
+mod records;
+mod saving;
+mod seats;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Addr;
+use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use doorbuster_engine::identity::{RequestKey, ReservationId, Sku, Timestamp};
+use doorbuster_engine::world::{Ended, Settled, Snapshot};
+use tokio::sync::mpsc;
+
+use crate::actor::EntityActor;
+use crate::checkpointer::Portion;
+use crate::gate::Gate;
+use crate::message::{Parcel, Slot};
+use crate::runtime::Shared;
+use crate::stats::ActorStats;
+use crate::types::{ActorReport, Verdict};
+use crate::wheel::Wheel;
+
+/// What reaches a worker from other threads.
+pub(crate) enum Inbound {
+    /// This batch and all before it are on stable storage.
+    Durable(u64),
+    /// For actors here.
+    Parcels(Vec<Parcel>),
+    /// For connections here.
+    Replies(Vec<(Slot, Verdict)>),
+    /// A state read from cold storage, or that there is none.
+    Loaded(EntityKey, Option<Stored>),
+    /// A state rebuilt after a panic, or that it could not be.
+    Rebuilt(EntityKey, Option<Stored>),
+    /// Write everything changed since the last round to the checkpoint.
+    Checkpoint {
+        /// The round.
+        round: u64,
+    },
+    /// Collect the figures of all actors of this kind.
+    Survey(Option<&'static str>, tokio::sync::oneshot::Sender<Vec<ActorReport>>),
+}
+
+/// What waits in the gate.
+pub(crate) enum Pending {
+    /// A verdict.
+    Reply(Slot, Verdict),
+    /// An effect: a provider's call, a query's result.
+    Effect(Box<dyn FnOnce()>),
+    /// A part of a checkpoint.
+    Portion(Box<Portion>),
+}
+
+/// What a timer wakes.
+pub(crate) enum Due {
+    /// A reservation of a SKU.
+    Reservation(Sku, ReservationId),
+    /// Any other entity.
+    Entity(EntityKey),
+    /// Requests parked at a SKU.
+    Parked(Sku),
+}
+
+/// An entity's place on its worker.
+pub(crate) enum Seat {
+    /// A state that no message has woken yet.
+    Idle(Stored),
+    /// A running actor.
+    Live(Addr<EntityActor>, Rc<ActorStats>),
+    /// Being read from cold storage, or rebuilt after a panic; parcels wait.
+    Absent(Vec<Parcel>),
+    /// Panicked too often; refused until the engine is restarted.
+    Quarantined,
+}
+
+/// A state as it was recovered or loaded.
+pub(crate) struct Stored {
+    /// The state.
+    pub(crate) snapshot: Box<Snapshot>,
+    /// Sequence of its last event in its partition.
+    pub(crate) sequence: u64,
+    /// Whether the checkpoint does not have it yet.
+    pub(crate) dirty: bool,
+}
+
+/// A worker's part of a checkpoint round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Round {
+    /// Rounds are numbered from 1.
+    pub(crate) number: u64,
+    /// States asked for and not yet written out.
+    pub(crate) pending: usize,
+    /// Some state cannot be had: the round must not count.
+    pub(crate) failed: bool,
+}
+
+/// Panics of one actor: how many within the minute that began then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restarts {
+    pub(crate) count: u64,
+    pub(crate) since: Instant,
+}
+
+/// An answer or ending to be written with the next checkpoint.
+pub(crate) enum Remembered {
+    /// A keyed answer.
+    Settled(RequestKey, Settled),
+    /// An ended reservation.
+    Ended(Ended),
+}
+
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    records: u32,
+}
+
+/// See the module's header.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    me: Weak<Worker>,
+    seats: RefCell<HashMap<EntityKey, Seat, foldhash::fast::RandomState>>,
+    panics: RefCell<HashMap<EntityKey, Restarts, foldhash::fast::RandomState>>,
+    pub(crate) gate: RefCell<Gate<Pending>>,
+    buffer: RefCell<Buffer>,
+    sequences: RefCell<[u64; PARTITIONS]>,
+    pub(crate) wheel: RefCell<Wheel<Due>>,
+    outgoing: RefCell<Vec<Vec<Parcel>>>,
+    replies: RefCell<Vec<Vec<(Slot, Verdict)>>>,
+    flush_scheduled: Cell<bool>,
+    allowance: Cell<usize>,
+    dirty: RefCell<Vec<EntityKey>>,
+    gone: RefCell<Vec<(EntityKey, u64)>>,
+    remembered: RefCell<Vec<Remembered>>,
+    deferred: RefCell<Vec<Parcel>>,
+    pub(crate) round: Cell<Round>,
+}
+
+impl Worker {
+    /// Makes this thread worker `index`, seats what was recovered, and starts its loops.
+    pub(crate) fn start(
+        index: usize,
+        shared: Arc<Shared>,
+        seed: crate::runtime::Seed,
+        inbox: mpsc::UnboundedReceiver<Inbound>,
+    ) -> Rc<Self> {
+        let workers = shared.inboxes.len();
+        let worker = Rc::new_cyclic(|me| Self {
+            index,
+            me: me.clone(),
+            seats: RefCell::default(),
+            panics: RefCell::default(),
+            gate: RefCell::new(Gate::new()),
+            buffer: RefCell::default(),
+            sequences: RefCell::new(seed.sequences.0),
+            wheel: RefCell::new(Wheel::new()),
+            outgoing: RefCell::new((0..workers).map(|_| Vec::new()).collect()),
+            replies: RefCell::new((0..workers).map(|_| Vec::new()).collect()),
+            flush_scheduled: Cell::new(false),
+            allowance: Cell::new(0),
+            dirty: RefCell::new(seed.dirty),
+            gone: RefCell::default(),
+            remembered: RefCell::new(seed.remembered),
+            deferred: RefCell::default(),
+            round: Cell::default(),
+            shared,
+        });
+        worker.seat(seed.entities);
+        actix_rt::spawn(crate::housekeeping::listen(Rc::clone(&worker), inbox));
+        actix_rt::spawn(crate::housekeeping::sweep(Rc::clone(&worker)));
+        worker
+    }
+
+    /// Seats recovered states, arms their timers, and wakes those with work left over.
+    fn seat(&self, entities: Vec<(EntityKey, Stored)>) {
+        let mut unfinished = Vec::new();
+        self.seats.borrow_mut().reserve(entities.len());
+        for (entity, stored) in entities {
+            let snapshot = &stored.snapshot;
+            if let (EntityKey::Sku(sku), Snapshot::Stock(stock)) = (&entity, &**snapshot) {
+                let mut wheel = self.wheel.borrow_mut();
+                for (key, _, expires_at) in stock.reservations() {
+                    wheel.arm(expires_at, Due::Reservation(sku.clone(), key.reservation()));
+                }
+            } else if snapshot.is_resident() {
+                unfinished.push(entity.clone());
+            }
+            if let Some(due) = snapshot.due() {
+                self.wheel.borrow_mut().arm(due, Due::Entity(entity.clone()));
+            }
+            self.seats.borrow_mut().insert(entity, Seat::Idle(stored));
+        }
+        for entity in unfinished {
+            self.activate(&entity);
+        }
+    }
+
+    /// The worker that owns an entity.
+    fn owner(&self, entity: &EntityKey) -> usize {
+        self.shared.owner(entity)
+    }
+
+    /// Brings a parcel on its way: to an actor here, or with this tick's bundle to another worker.
+    pub(crate) fn send(&self, parcel: Parcel) {
+        let owner = self.owner(&parcel.to);
+        if owner == self.index {
+            self.dispatch(parcel);
+        } else {
+            if let Some(bundle) = self.outgoing.borrow_mut().get_mut(owner) {
+                bundle.push(parcel);
+            }
+            self.schedule_flush();
+        }
+    }
+
+    /// An internal step found no journal space: it is tried again at the next sweep.
+    pub(crate) fn defer(&self, parcel: Parcel) {
+        self.deferred.borrow_mut().push(parcel);
+    }
+
+    /// Takes the deferred steps for another try.
+    pub(crate) fn take_deferred(&self) -> Vec<Parcel> {
+        std::mem::take(&mut self.deferred.borrow_mut())
+    }
+
+    /// Business time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}

@@ -1,0 +1,190 @@
+//! What a turn records and promises: journal room, the tick's buffer, the gate, replies on their way out.
+
+use doorbuster_engine::event::{EntityKey, Entry, Event};
+use doorbuster_engine::identity::{Recorded, RequestStamp};
+use doorbuster_persistence::codec::append_record;
+use doorbuster_persistence::record::RecordHeader;
+use doorbuster_persistence::writer::Batch;
+
+use crate::message::Slot;
+use crate::types::Verdict;
+
+use super::{Inbound, Pending, Worker};
+
+/// Claimed from the journal at a time, so that most turns claim nothing: a few hundred records' worth.
+const CLAIM_BYTES: usize = 128 * 1024;
+
+/// A buffer at this size goes to the journal before its tick ends.
+const FLUSH_BYTES: usize = 1 << 20;
+
+impl Worker {
+    /// Sets journal space aside for a turn of at most `bytes`; `false` refuses the turn before anything changed.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let allowance = self.allowance.get();
+        if allowance >= bytes {
+            return true;
+        }
+        let wanted = bytes.max(CLAIM_BYTES);
+        let claimed = self.shared.journal.claim(wanted).or_else(|_| self.shared.journal.claim(bytes));
+        match claimed {
+            Ok(claim) => {
+                self.allowance.set(allowance.saturating_add(claim.bytes));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Gives unused journal space back, so that an idle worker keeps nobody out.
+    pub(crate) fn give_room_back(&self) {
+        let allowance = self.allowance.replace(0);
+        if allowance > 0 {
+            self.shared.journal.release(allowance);
+        }
+    }
+
+    /// Records one event; returns its sequence. The room was claimed before the turn was decided.
+    pub(crate) fn append(
+        &self,
+        entity: &EntityKey,
+        recorded: Recorded,
+        request: Option<RequestStamp>,
+        event: Event,
+    ) -> u64 {
+        let partition = entity.partition();
+        let mut sequences = self.sequences.borrow_mut();
+        let Some(sequence) = sequences.get_mut(usize::from(partition)) else { return 0 };
+        *sequence = sequence.saturating_add(1);
+        let sequence = *sequence;
+        let header = RecordHeader {
+            partition,
+            epoch: 1,
+            sequence,
+            position: recorded.position.0,
+            at_ms: recorded.at.0,
+        };
+        let mut buffer = self.buffer.borrow_mut();
+        let entry = Entry { entity: entity.clone(), request, event };
+        let written = append_record(&mut buffer.bytes, &header, &entry);
+        let Ok(written) = written else {
+            // State has moved on and the record has not: nothing may be promised from here. Recovery speaks next.
+            self.shared.die("a decided event could not be encoded");
+        };
+        buffer.records = buffer.records.saturating_add(1);
+        let full = buffer.bytes.len() >= FLUSH_BYTES;
+        drop(buffer);
+        self.allowance.set(self.allowance.get().saturating_sub(written));
+        if full {
+            self.hand_over();
+        }
+        self.schedule_flush();
+        sequence
+    }
+
+    /// Runs the flush once, after everything that is ready in this tick has run.
+    pub(crate) fn schedule_flush(&self) {
+        if !self.flush_scheduled.replace(true)
+            && let Some(me) = self.me.upgrade()
+        {
+            actix_rt::spawn(async move {
+                tokio::task::yield_now().await;
+                me.flush_scheduled.set(false);
+                me.flush();
+            });
+        }
+    }
+
+    /// Hands the buffer to the journal, then lets parcels and replies leave for other workers.
+    pub(crate) fn flush(&self) {
+        self.hand_over();
+        for (worker, bundle) in self.outgoing.borrow_mut().iter_mut().enumerate() {
+            if !bundle.is_empty() {
+                self.shared.tell(worker, Inbound::Parcels(std::mem::take(bundle)));
+            }
+        }
+        for (worker, bundle) in self.replies.borrow_mut().iter_mut().enumerate() {
+            if !bundle.is_empty() {
+                self.shared.tell(worker, Inbound::Replies(std::mem::take(bundle)));
+            }
+        }
+    }
+
+    pub(super) fn hand_over(&self) {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.records == 0 {
+            return;
+        }
+        let bytes = std::mem::replace(&mut buffer.bytes, self.shared.journal.buffer());
+        let records = std::mem::take(&mut buffer.records);
+        let number = self.gate.borrow_mut().close_batch();
+        if self.shared.journal.submit(Batch { worker: self.index, number, bytes, records }).is_err() {
+            // The writer has already said why; what waits in the gate will never be said.
+            tracing::error!("the journal takes no more records");
+        }
+    }
+
+    /// The journal has this batch: what waited for it is said and done.
+    pub(crate) fn durable(&self, number: u64) {
+        let released = self.gate.borrow_mut().acknowledge(number);
+        for mut things in released {
+            for thing in things.drain(..) {
+                match thing {
+                    Pending::Reply(slot, verdict) => self.reply_now(slot, verdict),
+                    Pending::Effect(effect) => effect(),
+                    Pending::Portion(portion) => self.shared.checkpoint(*portion),
+                }
+            }
+            self.gate.borrow_mut().recycle(things);
+        }
+        self.flush();
+    }
+
+    /// Says a verdict: on this thread, or with this tick's bundle to the worker whose connection waits.
+    pub(crate) fn reply_now(&self, slot: Slot, verdict: Verdict) {
+        match slot.origin {
+            Some(origin) if origin != self.index => {
+                if let Some(bundle) = self.replies.borrow_mut().get_mut(origin) {
+                    bundle.push((slot, verdict));
+                }
+                self.schedule_flush();
+            }
+            Some(_) | None => slot.say(verdict),
+        }
+    }
+
+    /// Says a verdict once batch `number` is durable.
+    pub(crate) fn reply_when_durable(&self, number: u64, slot: Slot, verdict: Verdict) {
+        let durable = self.gate.borrow().is_durable(number);
+        if durable {
+            self.reply_now(slot, verdict);
+        } else {
+            self.gate.borrow_mut().wait(number, Pending::Reply(slot, verdict));
+        }
+    }
+
+    /// Does a thing once everything recorded so far is durable.
+    pub(crate) fn when_durable(&self, thing: Pending) {
+        let number = self.last_batch();
+        let durable = self.gate.borrow().is_durable(number);
+        if durable {
+            match thing {
+                Pending::Reply(slot, verdict) => self.reply_now(slot, verdict),
+                Pending::Effect(effect) => effect(),
+                Pending::Portion(portion) => self.shared.checkpoint(*portion),
+            }
+        } else {
+            self.gate.borrow_mut().wait(number, thing);
+        }
+    }
+
+    /// The newest batch that holds anything.
+    pub(super) fn last_batch(&self) -> u64 {
+        let open = self.gate.borrow().open_batch();
+        if self.buffer.borrow().records > 0 { open } else { open.saturating_sub(1) }
+    }
+
+    /// The batch that the next event goes into.
+    pub(crate) fn open_batch(&self) -> u64 {
+        self.gate.borrow().open_batch()
+    }
+}

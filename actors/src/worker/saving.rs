@@ -1,0 +1,58 @@
+//! What goes to the checkpoint: which entities changed, and their states once they are durable.
+
+use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use doorbuster_engine::world::Snapshot;
+
+use crate::checkpointer::{Portion, Row};
+
+use super::{Pending, Remembered, Seat, Worker};
+
+impl Worker {
+    /// An entity changed for the first time since its last checkpoint.
+    pub(crate) fn mark_dirty(&self, entity: &EntityKey) {
+        self.dirty.borrow_mut().push(entity.clone());
+    }
+
+    /// Remembers an answer or ending for the next checkpoint.
+    pub(crate) fn remember(&self, remembered: Remembered) {
+        self.remembered.borrow_mut().push(remembered);
+    }
+
+    /// Takes the names of what changed and of what is gone since the last round, and the sequences as they stand.
+    pub(crate) fn take_changes(&self) -> (Vec<EntityKey>, Vec<(EntityKey, u64)>, [u64; PARTITIONS]) {
+        (
+            std::mem::take(&mut self.dirty.borrow_mut()),
+            std::mem::take(&mut self.gone.borrow_mut()),
+            *self.sequences.borrow(),
+        )
+    }
+
+    /// Writes a state to the checkpoint once it is durable, and before it what its events left behind: a replay skips
+    /// what a row reflects, so a row must never be there without its answers.
+    pub(crate) fn save(&self, entity: &EntityKey, snapshot: &Snapshot, sequence: u64) {
+        self.save_remembered();
+        let row = Row::of(entity, snapshot, sequence);
+        self.when_durable(Pending::Portion(Box::new(Portion::Row(Box::new(row)))));
+        let mut round = self.round.get();
+        round.pending = round.pending.saturating_sub(1);
+        self.round.set(round);
+    }
+
+    /// Writes remembered answers and endings to the checkpoint once they are durable.
+    pub(crate) fn save_remembered(&self) {
+        let remembered = std::mem::take(&mut *self.remembered.borrow_mut());
+        if !remembered.is_empty() {
+            self.when_durable(Pending::Portion(Box::new(Portion::Remembered(remembered))));
+        }
+    }
+
+    /// A recovered state that nothing woke still has to reach the checkpoint once.
+    pub(super) fn save_idle(&self, entity: &EntityKey) {
+        let mut seats = self.seats.borrow_mut();
+        let Some(Seat::Idle(stored)) = seats.get_mut(entity) else { return };
+        stored.dirty = false;
+        let (snapshot, sequence) = (stored.snapshot.clone(), stored.sequence);
+        drop(seats);
+        self.save(entity, &snapshot, sequence);
+    }
+}

@@ -1,0 +1,293 @@
+//! Who sits where: entities asleep, running, on their way from storage, or shut out; and parcels brought to them.
+//!
+//! Only the owning worker touches its seats, so an entity has one actor at a time and finding it takes no lock.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Addr};
+use doorbuster_engine::answer::{Missing, Refusal};
+use doorbuster_engine::cart::CartCommand;
+use doorbuster_engine::command::Command;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::Position;
+use doorbuster_engine::order::OrderCommand;
+use doorbuster_engine::reservation::ReservationCommand;
+use doorbuster_engine::stock::StockCommand;
+use doorbuster_engine::world::Snapshot;
+
+use crate::actor::{EntityActor, Turn};
+use crate::message::{Body, Parcel, Seen, StepDone, StepKind, StepOutcome};
+use crate::stats::ActorStats;
+use crate::types::ActorReport;
+
+use super::{Due, Pending, Restarts, Seat, Stored, Worker};
+
+impl Worker {
+    /// Gives a parcel to its actor here, waking or loading it first where needed.
+    pub(crate) fn dispatch(&self, parcel: Parcel) {
+        let parcel = match parcel {
+            Parcel { body: Body::Fence(slot, verdict), .. } => {
+                return self.when_durable(Pending::Reply(slot, verdict));
+            }
+            parcel => parcel,
+        };
+        let mut seats = self.seats.borrow_mut();
+        match seats.get_mut(&parcel.to) {
+            Some(Seat::Live(address, figures)) => {
+                figures.sent();
+                let address = address.clone();
+                drop(seats);
+                post(&address, parcel);
+            }
+            Some(Seat::Absent(waiting)) => waiting.push(parcel),
+            Some(Seat::Quarantined) => {
+                drop(seats);
+                self.refuse(parcel, &Refusal::Recovering { retry_after_ms: 60_000 });
+            }
+            Some(Seat::Idle(stored)) => {
+                if let Body::Query(query) = parcel.body {
+                    // Nothing happened to it in this life, so what it shows is durable.
+                    let position = Position(0);
+                    let result = query(Some(Seen { snapshot: &stored.snapshot, position, stats: None }));
+                    drop(seats);
+                    result();
+                    return;
+                }
+                if matches!(parcel.body, Body::Checkpoint) {
+                    drop(seats);
+                    self.save_idle(&parcel.to);
+                    return;
+                }
+                drop(seats);
+                self.activate(&parcel.to);
+                self.dispatch(parcel);
+            }
+            None if begins(&parcel.body) => {
+                let snapshot = Box::new(Snapshot::absent(&parcel.to));
+                seats.insert(parcel.to.clone(), Seat::Idle(Stored { snapshot, sequence: 0, dirty: false }));
+                drop(seats);
+                self.dispatch(parcel);
+            }
+            None if matches!(parcel.to, EntityKey::Sku(_))
+                || matches!(parcel.body, Body::Checkpoint | Body::Retire) =>
+            {
+                // All SKUs are in memory: one that is not here does not exist.
+                drop(seats);
+                self.not_here(parcel);
+            }
+            None => {
+                let entity = parcel.to.clone();
+                seats.insert(entity.clone(), Seat::Absent(vec![parcel]));
+                drop(seats);
+                self.shared.load(self.index, entity);
+            }
+        }
+    }
+
+    /// Starts the actor of an idle state.
+    pub(super) fn activate(&self, entity: &EntityKey) {
+        let Some(me) = self.me.upgrade() else { return };
+        let mut seats = self.seats.borrow_mut();
+        let Some(seat) = seats.get_mut(entity) else { return };
+        let restarts = self.panics.borrow().get(entity).map_or(0, |restarts| restarts.count);
+        let figures = Rc::new(ActorStats::new(restarts));
+        let placeholder = Seat::Absent(Vec::new());
+        match std::mem::replace(seat, placeholder) {
+            Seat::Idle(stored) => {
+                metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).increment(1.0);
+                let actor = EntityActor::new(me, entity.clone(), stored, Rc::clone(&figures));
+                *seat = Seat::Live(actor.start(), figures);
+            }
+            other @ (Seat::Live(..) | Seat::Absent(..) | Seat::Quarantined) => *seat = other,
+        }
+    }
+
+    /// A state came from cold storage (or there is none): whatever waited for it goes on.
+    pub(crate) fn loaded(&self, entity: EntityKey, found: Option<Stored>) {
+        let mut seats = self.seats.borrow_mut();
+        let waiting = match seats.remove(&entity) {
+            Some(Seat::Absent(waiting)) => waiting,
+            Some(other @ (Seat::Idle(..) | Seat::Live(..) | Seat::Quarantined)) => {
+                seats.insert(entity, other);
+                return;
+            }
+            None => Vec::new(),
+        };
+        let exists = found.is_some();
+        if let Some(stored) = found {
+            if let Some(due) = stored.snapshot.due() {
+                self.wheel.borrow_mut().arm(due, Due::Entity(entity.clone()));
+            }
+            if stored.dirty {
+                self.mark_dirty(&entity);
+            }
+            seats.insert(entity.clone(), Seat::Idle(stored));
+        }
+        drop(seats);
+        for parcel in waiting {
+            if exists { self.dispatch(parcel) } else { self.not_here(parcel) }
+        }
+    }
+
+    /// An actor panicked in its turn: its state is dropped and built anew from the disk, three times a minute at most.
+    pub(crate) fn panicked(&self, entity: &EntityKey) {
+        let now = Instant::now();
+        let mut panics = self.panics.borrow_mut();
+        let restarts = panics.entry(entity.clone()).or_insert(Restarts { count: 0, since: now });
+        if now.saturating_duration_since(restarts.since).as_secs() >= 60 {
+            *restarts = Restarts { count: 0, since: now };
+        }
+        restarts.count = restarts.count.saturating_add(1);
+        let restarts = *restarts;
+        drop(panics);
+        metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "panic")
+            .increment(1);
+        metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
+        if restarts.count > 3 {
+            tracing::error!(%entity, "panicked more than three times in a minute; refused until the engine restarts");
+            self.seats.borrow_mut().insert(entity.clone(), Seat::Quarantined);
+            return;
+        }
+        tracing::error!(%entity, restarts = restarts.count, "an actor panicked; it is rebuilt from the disk");
+        self.seats.borrow_mut().insert(entity.clone(), Seat::Absent(Vec::new()));
+        // Its last records may still be on their way to the disk, so the rebuild waits in the gate behind them.
+        let (shared, index, rebuilt) = (Arc::clone(&self.shared), self.index, entity.clone());
+        self.when_durable(Pending::Effect(Box::new(move || shared.rebuild(index, rebuilt))));
+    }
+
+    /// A rebuilt state takes its seat.
+    pub(crate) fn rebuilt(&self, entity: &EntityKey, found: Option<Stored>) {
+        metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "rebuild")
+            .increment(1);
+        let resident = found.as_ref().is_some_and(|stored| stored.snapshot.is_resident());
+        self.loaded(entity.clone(), found);
+        if resident {
+            self.activate(entity);
+        }
+    }
+
+    /// Answers a parcel whose entity does not exist.
+    pub(super) fn not_here(&self, parcel: Parcel) {
+        let missing = match &parcel.to {
+            EntityKey::Sku(sku) => Missing::Skus(vec![sku.clone()]),
+            EntityKey::Reservation(_) => Missing::Reservation,
+            EntityKey::Cart(_) => Missing::Cart,
+            EntityKey::Order(_) => Missing::Order,
+        };
+        self.refuse(parcel, &Refusal::NotFound(missing));
+    }
+
+    /// Tells whoever sent a parcel that it will not be handled.
+    pub(super) fn refuse(&self, parcel: Parcel, refusal: &Refusal) {
+        match parcel.body {
+            Body::Client(client) => self.reply_now(client.slot, Err(refusal.clone())),
+            Body::Await(_, slot) => self.reply_now(slot, Err(refusal.clone())),
+            Body::Start(_, _, waiters) => {
+                for (_, slot) in waiters {
+                    self.reply_now(slot, Err(refusal.clone()));
+                }
+            }
+            Body::Step(step) => {
+                let EntityKey::Sku(sku) = parcel.to else { return };
+                let outcome = match step.kind {
+                    StepKind::Hold { .. } => StepOutcome::Refused(0),
+                    // A quarantined SKU cannot sell or free now; the saga waits and the next start resumes it.
+                    StepKind::Settle | StepKind::Sell | StepKind::Free | StepKind::Restock { .. } => return,
+                };
+                self.send(Parcel::new(step.from, Body::StepDone(StepDone { sku, kind: step.kind, outcome })));
+            }
+            Body::TellCart { order, .. } => {
+                let told = Body::Internal(Command::Order(OrderCommand::CartTold));
+                self.send(Parcel::new(EntityKey::Order(order), told));
+            }
+            Body::Query(query) => query(None)(),
+            Body::Fence(slot, verdict) => self.reply_now(slot, verdict),
+            Body::Checkpoint => {
+                // Its state cannot be had, or it left while the round ran: only the former spoils the round.
+                let quarantined = matches!(self.seats.borrow().get(&parcel.to), Some(Seat::Quarantined));
+                let mut round = self.round.get();
+                round.pending = round.pending.saturating_sub(1);
+                round.failed |= quarantined;
+                self.round.set(round);
+            }
+            Body::StepDone(_) | Body::Internal(_) | Body::Unpark | Body::Retire => {}
+        }
+    }
+
+    /// A coordinator whose work is all done leaves memory and checkpoint.
+    pub(crate) fn forget(&self, entity: &EntityKey, sequence: u64) {
+        self.gone.borrow_mut().push((entity.clone(), sequence));
+        if self.seats.borrow_mut().remove(entity).is_some() {
+            metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
+        }
+    }
+
+    /// An idle actor whose state is in the checkpoint leaves memory.
+    pub(crate) fn passivate(&self, entity: &EntityKey) {
+        if self.seats.borrow_mut().remove(entity).is_some() {
+            metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "passivate")
+                .increment(1);
+            metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
+        }
+    }
+
+    /// Carts, orders and coordinators that nobody has used since `before`, at most `limit` of them.
+    pub(crate) fn idle_since(&self, before: Instant, limit: usize) -> Vec<EntityKey> {
+        let idle = |seat: &Seat| match seat {
+            Seat::Live(_, stats) => stats.last_used() < before && stats.depth() == 0,
+            Seat::Idle(..) => true,
+            Seat::Absent(..) | Seat::Quarantined => false,
+        };
+        self.seats
+            .borrow()
+            .iter()
+            .filter(|(entity, seat)| !matches!(entity, EntityKey::Sku(_)) && idle(seat))
+            .map(|(entity, _)| entity.clone())
+            .take(limit)
+            .collect()
+    }
+
+    /// Figures of all running actors of a kind.
+    pub(crate) fn survey(&self, kind: Option<&str>) -> Vec<ActorReport> {
+        self.seats
+            .borrow()
+            .iter()
+            .filter(|(entity, _)| kind.is_none_or(|kind| kind == entity.kind()))
+            .filter_map(|(entity, seat)| match seat {
+                Seat::Live(_, stats) => Some(stats.report(entity)),
+                Seat::Idle(..) | Seat::Absent(..) | Seat::Quarantined => None,
+            })
+            .collect()
+    }
+}
+
+/// The one place that posts to a mailbox: admission stands before it, so a mailbox needs no bound of its own.
+#[allow(clippy::disallowed_methods)]
+fn post(address: &Addr<EntityActor>, parcel: Parcel) {
+    address.do_send(Turn(parcel));
+}
+
+/// Whether a parcel may bring a new entity into being.
+fn begins(body: &Body) -> bool {
+    match body {
+        Body::Client(client) => matches!(
+            client.command,
+            Command::Stock(StockCommand::Define { .. })
+                | Command::Cart(CartCommand::Create { .. })
+                | Command::Reservation(ReservationCommand::Request { .. })
+        ),
+        Body::Start(..) => true,
+        Body::Await(..)
+        | Body::Step(_)
+        | Body::StepDone(_)
+        | Body::Internal(_)
+        | Body::TellCart { .. }
+        | Body::Query(_)
+        | Body::Fence(..)
+        | Body::Checkpoint
+        | Body::Unpark
+        | Body::Retire => false,
+    }
+}
