@@ -20,6 +20,9 @@ pub fn explain(body: &[u8], error: &serde_json::Error) -> Problem {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Problem::malformed("the body is empty; this call needs a JSON object");
     }
+    if let Err(error) = std::str::from_utf8(body) {
+        return Problem::malformed(format!("the body is not UTF-8 from byte {}", error.valid_up_to()));
+    }
     // The typed reader stops at the first wrong type; the text behind it may be no JSON at all, which weighs more.
     let syntax = serde_json::from_slice::<IgnoredAny>(body).err();
     match syntax.as_ref().map(serde_json::Error::classify) {
