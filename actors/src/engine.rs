@@ -42,6 +42,15 @@ pub(crate) struct Running {
     pub(crate) checkpointer: Option<JoinHandle<()>>,
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Wherever the last engine handle is dropped, also inside an async context: the runtime must not block there.
+        if let Some(io) = self.io.take() {
+            io.shutdown_background();
+        }
+    }
+}
+
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("readiness", &self.readiness()).finish_non_exhaustive()
