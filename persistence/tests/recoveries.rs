@@ -74,9 +74,12 @@ fn every_step_of_checkpoint_and_archive_can_be_the_last_one() {
         let rows = shop.rows();
         let half = rows.len() / 2;
         shop.recovered.store.put(rows[..half].to_vec()).unwrap();
+        shop.recovered.store.write_gathered().unwrap();
         crash(&shop, "half the rows", &mut crashes);
         shop.trade(3);
         shop.recovered.store.put(rows[half..].to_vec()).unwrap();
+        crash(&shop, "rows gathered", &mut crashes);
+        shop.recovered.store.write_gathered().unwrap();
         crash(&shop, "all rows", &mut crashes);
         let mark = shop.mark(replay_from);
         let below = shop.recovered.store.finish_round(&mark).unwrap();
@@ -89,7 +92,7 @@ fn every_step_of_checkpoint_and_archive_can_be_the_last_one() {
         crash(&shop, "archived all", &mut crashes);
     }
     drop(shop);
-    assert_eq!(crashes.len(), 24);
+    assert_eq!(crashes.len(), 28);
     for (name, model, sequences) in crashes {
         let path = root.path().join(&name);
         let report = verify(&path, &mut |_| {}).unwrap();

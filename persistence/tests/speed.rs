@@ -8,9 +8,11 @@ use doorbuster_engine::event::{EntityKey, Entry, Event};
 use doorbuster_engine::identity::{Fingerprint, RequestKey, RequestStamp, ReservationId};
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::stock::{Definition, Oversell, StockEvent};
+use doorbuster_persistence::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
 use doorbuster_persistence::codec;
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::file_journal::JournalOptions;
+use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::record::RecordHeader;
 use doorbuster_persistence::recovery::recover;
 use doorbuster_persistence::verify::verify;
@@ -112,4 +114,51 @@ fn speed_of_writing_recovery_and_verification() {
 #[allow(clippy::cast_precision_loss)] // a figure for people
 fn rate(seconds: f64) -> f64 {
     RECORDS as f64 / seconds / 1e6
+}
+
+#[test]
+#[ignore = "a measurement, not a promise"]
+fn speed_of_a_million_rows() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("checkpoint");
+    let row = |n: u64, round: u64| EntityRow {
+        entity: EntityKey::Sku(sku(n)),
+        sequence: n + round,
+        residence: Residence::Resident,
+        blob: vec![7; 220],
+    };
+    for round in 1..=2_u64 {
+        let store = CheckpointStore::open(&path).unwrap();
+        let began = Instant::now();
+        store.put((0..1_000_000).map(|n| row(n, round))).unwrap();
+        let put = began.elapsed().as_secs_f64();
+        let mark = RoundMark {
+            replay_from_frame: FrameNumber(1),
+            durable_frame: FrameNumber(0),
+            sequences: [0; 256],
+            position_max: 0,
+            at_ms: 0,
+        };
+        store.finish_round(&mark).unwrap();
+        let finished = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        for n in 0..10_000 {
+            store.put([row(n * 97, round)]).unwrap();
+        }
+        let single = began.elapsed().as_secs_f64();
+        drop(store);
+        let began = Instant::now();
+        let store = CheckpointStore::open(&path).unwrap();
+        let opened = began.elapsed().as_secs_f64();
+        let mut count = 0;
+        store.for_each(|_| count += 1).unwrap();
+        let read = began.elapsed().as_secs_f64() - opened;
+        let bytes = store.bytes_on_disk().unwrap();
+        let memory = std::fs::read_to_string("/proc/self/status").unwrap();
+        let memory = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned();
+        println!(
+            "{count} rows: put {put:.1} s, with mark {finished:.1} s, 10,000 alone {single:.2} s, open {opened:.2} s, \
+             read {read:.2} s, {bytes} bytes, {memory}"
+        );
+    }
 }

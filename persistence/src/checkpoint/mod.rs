@@ -13,6 +13,7 @@ mod keys;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,6 @@ pub use index::OrderRow;
 use crate::disk;
 use crate::error::CheckpointError;
 use crate::frame::{FrameNumber, array_at, u64_at};
-use chunks::Stored;
 
 /// Version of the store's layout. Another one is set aside and rebuilt from the journal.
 const LAYOUT_VERSION: u32 = 1;
@@ -87,6 +87,17 @@ pub struct CheckpointStore {
     cold_times: sled::Tree,
     digest: Mutex<Digest>,
     gone: Mutex<Gone>,
+    gathered: Mutex<Gathered>,
+    /// Held while gathered rows are written, so that they are in the order they were put.
+    turn: Mutex<()>,
+}
+
+/// Rows put and not in sled yet.
+#[derive(Debug, Default)]
+struct Gathered {
+    waiting: RowGroup,
+    /// Being written now; still to be seen by readers.
+    writing: Arc<RowGroup>,
 }
 
 /// Keys of rows that are [`Residence::Gone`], and may vanish with a later round.
@@ -178,6 +189,8 @@ impl CheckpointStore {
             cold_times: db.open_tree("cold_times")?,
             digest: Mutex::new(digest),
             gone: Mutex::default(),
+            gathered: Mutex::default(),
+            turn: Mutex::default(),
             rows,
             file,
             file_path,
@@ -207,9 +220,9 @@ impl CheckpointStore {
     /// only after what the same events left behind (answers, ledger pages, due times, order summaries) was put: replay
     /// skips what a row reflects.
     ///
-    /// Some hundred rows at a time are atomic. Durable with the next [`CheckpointStore::finish_round`].
+    /// Rows gather until some hundred can be written as one atomic batch (ten times cheaper than alone), seen by
+    /// [`CheckpointStore::get`] at once, and durable with the next [`CheckpointStore::finish_round`].
     pub fn put(&self, rows: impl IntoIterator<Item = EntityRow>) -> Result<(), CheckpointError> {
-        let mut group = RowGroup::default();
         for row in rows {
             let mut payload = Vec::with_capacity(row.blob.len() + 9);
             payload.extend_from_slice(&row.sequence.to_le_bytes());
@@ -223,12 +236,36 @@ impl CheckpointStore {
             if row.residence == Residence::Gone {
                 self.gone.lock().this_round.push(key.clone());
             }
-            group.add(key, Some(payload));
-            if group.is_full() {
-                self.write_group(std::mem::take(&mut group))?;
+            let full = {
+                let mut gathered = self.gathered.lock();
+                gathered.waiting.add(key, Some(payload));
+                gathered.waiting.is_full()
+            };
+            if full {
+                self.write_gathered()?;
             }
         }
-        self.write_group(group)
+        Ok(())
+    }
+
+    /// Hands the rows gathered so far to sled, as the next full batch or the round's end would.
+    pub fn write_gathered(&self) -> Result<(), CheckpointError> {
+        let _turn = self.turn.lock();
+        let group = {
+            let mut gathered = self.gathered.lock();
+            gathered.writing = Arc::new(std::mem::take(&mut gathered.waiting));
+            Arc::clone(&gathered.writing)
+        };
+        let written = self.write_group(&group);
+        let mut gathered = self.gathered.lock();
+        gathered.writing = Arc::default();
+        if written.is_err() {
+            // An entity that left memory lives here only: it must stay visible until the restart that follows.
+            for (key, payload) in &group.rows {
+                gathered.waiting.add_older(key, payload);
+            }
+        }
+        written
     }
 
     /// Forgets entities that ended, each with the last sequence of its partition that it reflected.
@@ -255,13 +292,13 @@ impl CheckpointStore {
                 group.add(key, None);
             }
             if group.is_full() {
-                self.write_group(std::mem::take(&mut group))?;
+                self.write_group(&std::mem::take(&mut group))?;
             }
         }
-        self.write_group(group)
+        self.write_group(&group)
     }
 
-    fn write_group(&self, group: RowGroup) -> Result<(), CheckpointError> {
+    fn write_group(&self, group: &RowGroup) -> Result<(), CheckpointError> {
         if group.rows.is_empty() {
             return Ok(());
         }
@@ -269,21 +306,21 @@ impl CheckpointStore {
         let mut next = *digest;
         let mut batch = sled::Batch::default();
         // Sorted and without repeats, since the hash of the row before is read from the tree.
-        for (key, payload) in group.rows {
-            let before = chunks::head(&self.rows, &key)?;
+        for (key, payload) in &group.rows {
+            let before = chunks::head(&self.rows, key)?;
             if let Some(before) = &before {
                 next.remove(before.hash);
             }
             let chunk_count = match payload {
                 Some(payload) => {
-                    let written = chunks::write(&mut batch, &key, &payload);
+                    let written = chunks::write(&mut batch, key, payload);
                     next.add(written.hash);
                     written.chunk_count
                 }
                 None => 0,
             };
             for chunk in chunk_count..before.map_or(0, |before| before.chunk_count) {
-                batch.remove(keys::chunk(&key, chunk));
+                batch.remove(keys::chunk(key, chunk));
             }
         }
         next.generation += 1;
@@ -295,22 +332,29 @@ impl CheckpointStore {
 
     /// The row of one entity, for those that have left memory.
     pub fn get(&self, entity: &EntityKey) -> Result<Option<EntityRow>, CheckpointError> {
-        match chunks::read(&self.rows, &keys::entity(entity))? {
-            Some(stored) => decode_row(entity.clone(), &stored).map(Some),
-            None => Ok(None),
-        }
+        let key = keys::entity(entity);
+        let gathered = {
+            let gathered = self.gathered.lock();
+            gathered.waiting.rows.get(&key).or_else(|| gathered.writing.rows.get(&key)).cloned()
+        };
+        let payload = match gathered {
+            Some(payload) => payload,
+            None => chunks::read(&self.rows, &key)?.map(|stored| stored.payload),
+        };
+        payload.map(|payload| decode_row(entity.clone(), &payload)).transpose()
     }
 
     /// Visits every row, cold and gone ones too, in the order of their keys, and proves that none is missing or old.
     ///
     /// Rows seen before an error count for nothing. Writers wait meanwhile, so this is for the start.
     pub fn for_each(&self, mut visit: impl FnMut(EntityRow)) -> Result<(), CheckpointError> {
+        self.write_gathered()?;
         let expected = self.digest.lock();
         let mut seen = Digest::default();
         chunks::scan(&self.rows, &mut |key, stored| {
             let entity = keys::parse_entity(key).ok_or_else(|| CheckpointError::damaged("a row's key"))?;
             seen.add(stored.hash);
-            let row = decode_row(entity, &stored)?;
+            let row = decode_row(entity, &stored.payload)?;
             if row.residence == Residence::Gone {
                 self.gone.lock().this_round.push(key.to_vec());
             }
@@ -324,7 +368,7 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// How many rows there are.
+    /// How many rows there are, gathered ones apart.
     pub fn row_count(&self) -> u64 {
         self.digest.lock().rows
     }
@@ -333,6 +377,7 @@ impl CheckpointStore {
     ///
     /// Two marks are kept. Returns the frame below which neither needs the journal: what may be archived.
     pub fn finish_round(&self, mark: &RoundMark) -> Result<FrameNumber, CheckpointError> {
+        self.write_gathered()?;
         self.sync()?;
         let round = match self.marks.last()? {
             Some((key, _)) => u64::from_be_bytes(array_at(&key, 0)) + 1,
@@ -379,8 +424,17 @@ impl CheckpointStore {
     }
 }
 
+impl Drop for CheckpointStore {
+    fn drop(&mut self) {
+        // Lost rows only lengthen the next replay.
+        if let Err(error) = self.write_gathered() {
+            tracing::warn!(%error, "the last checkpoint rows were not written");
+        }
+    }
+}
+
 /// Rows gathered for one atomic batch; a later row of the same key wins.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct RowGroup {
     rows: std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
@@ -392,13 +446,20 @@ impl RowGroup {
         self.rows.insert(key, payload);
     }
 
+    /// Adds a row unless a newer one of its key is here.
+    fn add_older(&mut self, key: &[u8], payload: &Option<Vec<u8>>) {
+        if !self.rows.contains_key(key) {
+            self.add(key.to_vec(), payload.clone());
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.rows.len() >= CheckpointStore::BATCH_ROWS || self.bytes >= CheckpointStore::BATCH_BYTES
     }
 }
 
-fn decode_row(entity: EntityKey, stored: &Stored) -> Result<EntityRow, CheckpointError> {
-    let Some((head, blob)) = stored.payload.split_at_checked(9) else {
+fn decode_row(entity: EntityKey, payload: &[u8]) -> Result<EntityRow, CheckpointError> {
+    let Some((head, blob)) = payload.split_at_checked(9) else {
         return Err(CheckpointError::damaged(format!("the row of {entity} is too short")));
     };
     let residence = match head[8] {
