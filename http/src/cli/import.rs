@@ -94,6 +94,7 @@ async fn skus(arguments: &ImportSkusArguments) -> anyhow::Result<ImportReply> {
         patience: Duration::from_secs(arguments.patience_s),
         timeout: Duration::from_secs(arguments.timeout_s),
     })?;
+    client.hello().await?;
     let bar = bar(size, "importing  {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}");
     let answer = client
         .post("import", "/v1/admin/import/skus")

@@ -114,6 +114,7 @@ fn client(arguments: &RushArguments) -> anyhow::Result<Client> {
 
 async fn rush(arguments: &RushArguments) -> anyhow::Result<bool> {
     let client = client(arguments)?;
+    client.hello().await?;
     let run: String = uuid::Uuid::new_v4().simple().to_string().chars().take(12).collect();
     let sku = arguments.sku.clone().unwrap_or_else(|| format!("RUSH-{run}"));
     let mut ledger = match &arguments.ledger {
@@ -306,6 +307,7 @@ async fn check_ledger(arguments: &RushArguments, path: &std::path::Path) -> anyh
         .with_context(|| format!("cannot read the ledger {}", path.display()))?;
     let promises = Promises::read(&text).map_err(anyhow::Error::msg)?;
     let client = client(arguments)?;
+    client.hello().await?;
     let violations = audit::after_restart(&client, &promises).await?;
     let mut counts = Vec::new();
     for kind in Kind::ALL {

@@ -30,6 +30,9 @@ pub use wire::{
 /// Largest reply taken: a whole cart of a thousand lines is a tenth of it. Beyond it something else is talking.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How long the first knock is repeated: an engine started in the same breath as the command needs a moment.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
 /// First wait after a failed attempt without `Retry-After`; doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(25);
 
@@ -113,6 +116,14 @@ impl Client {
             options: Rc::new(options),
             tally: Rc::new(RefCell::new(Tally::default())),
         })
+    }
+
+    /// Asks whether an engine is there at all, so that a mistyped URL is told within seconds, whatever the patience.
+    pub async fn hello(&self) -> Result<(), Failure> {
+        let call = self.get("hello", "/livez");
+        let patience = call.patience.min(HELLO_PATIENCE);
+        let answer = Call { patience, ..call }.send().await?;
+        if answer.is_success() { Ok(()) } else { Err(answer.unexpected()) }
     }
 
     /// Begins a GET.

@@ -147,6 +147,7 @@ impl Toy {
     fn act(&mut self, method: &str, path: &[&str], bytes: &[u8]) -> (u16, Value) {
         let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
         match (method, path) {
+            ("GET", ["", "livez"]) => (200, json!({})),
             ("POST", ["admin", "import", "skus"]) => self.import(bytes),
             ("PUT", ["admin", "skus", sku]) => {
                 let received = body["on_hand"].as_i64().unwrap();

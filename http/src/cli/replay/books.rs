@@ -294,7 +294,7 @@ mod tests {
             key: format!("k{number}"),
             lines: vec![PlannedLine { sku: "X".to_owned(), quantity, price }],
             total: quantity * price,
-            may_come_back: true,
+            may_come_back: Vec::new(),
         }
     }
 

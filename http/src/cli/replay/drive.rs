@@ -124,7 +124,7 @@ impl Drive {
         let mut fates = self.fates.borrow_mut();
         for order in &plan.orders {
             books.expect_order(order);
-            if order.may_come_back {
+            if !order.may_come_back.is_empty() {
                 fates.insert(order.number, watch::Sender::new(Fate::Open));
             }
         }
@@ -201,11 +201,12 @@ impl Drive {
         let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.order_times.borrow_mut().saturating_record(took_us);
         self.books.borrow_mut().order_placed(plan.number, &order.id);
-        let lines = if plan.may_come_back {
-            cart.lines.into_iter().map(|line| (line.sku, line.unit_price.amount, line.line_id)).collect()
-        } else {
-            Vec::new()
-        };
+        let lines = cart
+            .lines
+            .into_iter()
+            .map(|line| (line.sku, line.unit_price.amount, line.line_id))
+            .filter(|(sku, price, _)| plan.may_come_back.iter().any(|(back, at)| back == sku && at == price))
+            .collect();
         Ok(Fate::Placed { id: order.id.into(), lines: Rc::new(lines) })
     }
 

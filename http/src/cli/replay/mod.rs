@@ -125,6 +125,7 @@ async fn replay(arguments: ReplayArguments) -> anyhow::Result<bool> {
         patience: Duration::from_secs(arguments.patience_s),
         timeout: Duration::from_secs(30),
     })?;
+    client.hello().await?;
     let decimals = decimals(&arguments.currency);
     let fees = FeeList::parse(arguments.fees.as_deref().unwrap_or(arguments.columns.fees));
     let run_id = match &arguments.run_id {

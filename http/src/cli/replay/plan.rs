@@ -37,8 +37,8 @@ pub struct OrderPlan {
     pub lines: Vec<PlannedLine>,
     /// Their sum in minor units.
     pub total: i64,
-    /// Whether some line may come back, so that its line ids are worth remembering.
-    pub may_come_back: bool,
+    /// SKU and price of the lines that may come back, whose line ids are worth remembering.
+    pub may_come_back: Vec<(String, i64)>,
 }
 
 /// A return whose sale is known.
@@ -214,10 +214,11 @@ impl Planner {
                 None => sums.push((line, line.quantity)),
             }
         }
-        let mut may_come_back = false;
+        let mut may_come_back = Vec::new();
         for (line, units) in sums {
-            may_come_back |=
-                self.matching.sold(&line.customer, &line.sku, number, (units, line.price), &money_left);
+            if self.matching.sold(&line.customer, &line.sku, number, (units, line.price), &money_left) {
+                may_come_back.push((self.named(&line.sku), line.price));
+            }
         }
         let lines = lines
             .iter()
