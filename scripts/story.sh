@@ -111,7 +111,8 @@ status() {
 
 # field NAME: the first text or number of that name in the JSON on standard input.
 field() {
-    grep -o "\"$1\":\(\"[^\"]*\"\|[0-9-]*\)" | head -n 1 | sed 's/^[^:]*://; s/"//g'
+    # No `head`: it would end the pipe early, which pipefail takes for an error.
+    grep -o "\"$1\":\(\"[^\"]*\"\|[0-9-]*\)" | sed -n '1{s/^[^:]*://; s/"//g; p}'
 }
 
 # expect WHAT WANTED SEEN
