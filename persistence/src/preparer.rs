@@ -172,8 +172,14 @@ impl Worker {
 
 /// A new file of `bytes` zeros, durable but for its name. Leaves nothing behind when it fails.
 pub(crate) fn create_zeros(path: &Path, bytes: u64) -> io::Result<File> {
+    /// Synced piece by piece: one large sync would stand in the way of the writer's small ones.
+    const PIECE_BYTES: usize = 4 << 20;
     let made = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-    match disk::write_zeros(&made, 0, bytes).and_then(|()| made.sync_all()) {
+    let filled = (0..bytes).step_by(PIECE_BYTES).try_for_each(|from| {
+        disk::write_zeros(&made, from, bytes.min(from + PIECE_BYTES as u64))?;
+        made.sync_data()
+    });
+    match filled.and_then(|()| made.sync_all()) {
         Ok(()) => Ok(made),
         Err(error) => {
             drop(made);

@@ -262,7 +262,7 @@ impl CheckpointStore {
         if written.is_err() {
             // An entity that left memory lives here only: it must stay visible until the restart that follows.
             for (key, payload) in &group.rows {
-                gathered.waiting.add_older(key, payload);
+                gathered.waiting.add_older(key, payload.as_ref());
             }
         }
         written
@@ -447,9 +447,9 @@ impl RowGroup {
     }
 
     /// Adds a row unless a newer one of its key is here.
-    fn add_older(&mut self, key: &[u8], payload: &Option<Vec<u8>>) {
+    fn add_older(&mut self, key: &[u8], payload: Option<&Vec<u8>>) {
         if !self.rows.contains_key(key) {
-            self.add(key.to_vec(), payload.clone());
+            self.add(key.to_vec(), payload.cloned());
         }
     }
 
