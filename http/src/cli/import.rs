@@ -48,6 +48,9 @@ pub enum ImportWhat {
 
 /// Import SKUs from CSV or newline-delimited JSON.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 every row was taken; 1 some were rejected; 2 wrong usage, unreadable file or unreachable engine."
+)]
 pub struct ImportSkusArguments {
     /// The catalogue: `.csv` with a header row, or one JSON object a line (`.ndjson`, `.jsonl`)
     pub file: PathBuf,
@@ -75,7 +78,7 @@ pub fn run(arguments: ImportArguments) -> anyhow::Result<ExitCode> {
         Ok(reply) if reply.rejected_total == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(EXIT_REJECTED),
         Err(failure) => {
-            eprintln!("import: {failure:#}");
+            eprintln!("doorbuster import: {failure:#}");
             ExitCode::from(EXIT_FAILED)
         }
     })

@@ -40,6 +40,9 @@ const VIOLATIONS_SHOWN_MAX: usize = 50;
 /// acknowledged reservation and order can be read and stands where it was left, and that a repeated key gave the same
 /// answer. Exit code 0: all of it holds; 1: a promise was broken; 2: wrong usage or unreachable engine.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 every promise held; 1 one was broken; 2 wrong usage or unreachable engine."
+)]
 pub struct RushArguments {
     /// Where the engine listens
     #[arg(long, env = "DOORBUSTER_URL", default_value = "http://127.0.0.1:8080")]
@@ -97,7 +100,7 @@ pub fn run(arguments: RushArguments) -> anyhow::Result<ExitCode> {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(EXIT_VIOLATIONS),
         Err(failure) => {
-            eprintln!("rush: {failure:#}");
+            eprintln!("doorbuster rush: {failure:#}");
             ExitCode::from(EXIT_FAILED)
         }
     })

@@ -54,6 +54,10 @@ const EXIT_FAILED: u8 = 2;
 /// books balance; 1: they differ; 2: wrong usage, unreadable file or unreachable engine. A replay that was stopped
 /// resumes when the same command is given again: nothing is booked twice.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 the books balance; 1 they differ; 2 wrong usage, unreadable file or unreachable engine.\n\
+    A replay that was stopped resumes when the same command is given again: nothing is booked twice."
+)]
 pub struct ReplayArguments {
     /// The order history: CSV with a header row, UTF-8 or Latin-1
     pub file: PathBuf,
@@ -112,7 +116,7 @@ pub fn run(arguments: ReplayArguments) -> anyhow::Result<ExitCode> {
         Ok(balanced) if balanced => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(EXIT_DIFFERENCES),
         Err(failure) => {
-            eprintln!("replay: {failure:#}");
+            eprintln!("doorbuster replay: {failure:#}");
             ExitCode::from(EXIT_FAILED)
         }
     })
