@@ -15,9 +15,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Libraries that tell at `info` what matters to nobody who runs an engine; a filter that names them hears them.
+const QUIET: [&str; 1] = ["actix_server"];
+
 /// Starts logging for the whole process. `filter` is a level, or `target=level` pairs with commas between.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    let parsed = EnvFilter::try_new(filter)
+    let mut whole = String::new();
+    for target in QUIET.iter().filter(|target| !filter.contains(*target)) {
+        whole.push_str(target);
+        whole.push_str("=warn,");
+    }
+    whole.push_str(filter);
+    let parsed = EnvFilter::try_new(whole)
         .map_err(|error| format!("--log {filter}: {error}; use e.g. info or doorbuster_http=debug"))?;
     let json = match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),

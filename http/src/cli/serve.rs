@@ -105,8 +105,9 @@ pub struct ServeArguments {
     pub log_format: LogFormat,
 }
 
-/// How long recovery may take before clients are told to wait rather than left in the backlog.
-const QUIET_RECOVERY: Duration = Duration::from_millis(250);
+/// How long recovery may take before clients are told to wait rather than left in the backlog. A first start, which
+/// writes its first journal segment full, takes about a third of it.
+const QUIET_RECOVERY: Duration = Duration::from_secs(1);
 
 /// How often samples of histograms are folded, so that they do not pile up while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -1,0 +1,11 @@
+//! Tests by resource. [`harness`] opens a shop and speaks HTTP by hand, so that wrong requests can be sent too.
+
+mod bad_input;
+mod carts;
+mod catalogue;
+mod harness;
+mod openapi;
+mod orders;
+mod races;
+mod reservations;
+mod service;
