@@ -181,7 +181,9 @@ async fn make_sku(
     run: &str,
     ledger: &mut Ledger,
 ) -> anyhow::Result<StockReply> {
-    if let Some(stock) = existing(client, sku).await? {
+    if arguments.sku.is_some()
+        && let Some(stock) = audit::stock(client, sku).await?
+    {
         return Ok(stock);
     }
     let key = format!("rush:{run}:sku");
@@ -196,19 +198,7 @@ async fn make_sku(
         return Err(answer.unexpected().into());
     }
     ledger.append(Kind::Sku, sku, &key, i64::from(arguments.stock))?;
-    existing(client, sku).await?.context("the engine does not know the SKU it has just made")
-}
-
-async fn existing(client: &Client, sku: &str) -> anyhow::Result<Option<StockReply>> {
-    let path = format!("/v1/admin/skus/{}/stock", path_segment(sku));
-    let answer = client.get("read stock", path).as_admin().send().await?;
-    match answer.status {
-        404 => Ok(None),
-        401 | 403 => {
-            bail!("the engine refuses the admin key; give it with --admin-key or DOORBUSTER_ADMIN_KEY")
-        }
-        _ => Ok(Some(answer.expect()?)),
-    }
+    audit::stock(client, sku).await?.context("the engine does not know the SKU it has just made")
 }
 
 /// Lets all shoppers try; tells what stopped them early, if anything did.

@@ -30,6 +30,9 @@ pub use wire::{
 /// Largest reply taken: a whole cart of a thousand lines is a tenth of it. Beyond it something else is talking.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Stands for the code of a refusal that is no problem document.
+const NOT_A_PROBLEM: &str = "not_a_problem";
+
 /// How long the first knock is repeated: an engine started in the same breath as the command needs a moment.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -63,7 +66,7 @@ pub enum Failure {
     },
     /// Nobody answered, or only with "later", until the patience ended.
     #[error(
-        "no answer from {url} for {waited_s} s (last: {last}); is the engine running? Raise --patience-s to wait longer"
+        "no answer from {url} for {waited_s} s (last: {last}); is the engine running there? Start it, correct --url, or raise --patience-s"
     )]
     Unreachable {
         /// Where.
@@ -72,6 +75,18 @@ pub enum Failure {
         waited_s: u64,
         /// What the last attempt ended with.
         last: String,
+    },
+    /// The engine refused what the command cannot do without.
+    #[error("{what} was refused: {status} {code}: {detail}")]
+    Refused {
+        /// Which call.
+        what: String,
+        /// Status it answered with.
+        status: u16,
+        /// The problem's code.
+        code: String,
+        /// The problem's detail.
+        detail: String,
     },
     /// Something answered that does not speak our surface.
     #[error("{what} answered something unexpected ({status}): {excerpt}")]
@@ -387,7 +402,7 @@ impl Answer {
     /// The problem a refusal states; a body that is none is given the code `not_a_problem`.
     pub fn problem(&self) -> ProblemReply {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| ProblemReply {
-            code: "not_a_problem".to_owned(),
+            code: NOT_A_PROBLEM.to_owned(),
             detail: Some(self.excerpt()),
             ..ProblemReply::default()
         })
@@ -395,6 +410,19 @@ impl Answer {
 
     /// This answer as a failure, for callers that expected another.
     pub fn unexpected(&self) -> Failure {
+        let problem = self.problem();
+        if !self.is_success() && problem.code != NOT_A_PROBLEM {
+            let detail = match self.status {
+                401 | 403 => "give the engine's admin key with --admin-key or DOORBUSTER_ADMIN_KEY".to_owned(),
+                _ => problem.detail.unwrap_or_default(),
+            };
+            return Failure::Refused {
+                what: self.label.to_owned(),
+                status: self.status,
+                code: problem.code,
+                detail,
+            };
+        }
         Failure::Unexpected { what: self.label.to_owned(), status: self.status, excerpt: self.excerpt() }
     }
 
