@@ -113,6 +113,26 @@ fn every_problem_code_has_its_remedy() {
 }
 
 #[test]
+fn every_route_is_on_the_readers_page() {
+    let files = files();
+    let table = files.iter().find(|file| file.path == "http/src/routes/table.rs").unwrap();
+    let page = files.iter().find(|file| file.path == "docs/API.md").unwrap();
+    let told: BTreeSet<&str> = page
+        .text
+        .lines()
+        .flat_map(|line| quoted(line, '`'))
+        .filter_map(|text| text.split(' ').next_back()?.split('?').next())
+        .collect();
+    // A text that ends in a slash is a prefix, not a route.
+    let is_route = |text: &&str| text.starts_with('/') && !text.ends_with('/');
+    let routes: Vec<&str> = table.text.lines().flat_map(|line| quoted(line, '"')).filter(is_route).collect();
+    assert!(routes.len() > 30, "the routes were not found: {routes:?}");
+    let missing = routes.iter().filter(|route| !told.contains(*route));
+    let offences: Vec<String> = missing.map(|route| format!("docs/API.md lacks {route}")).collect();
+    assert_none("routes", &offences);
+}
+
+#[test]
 fn every_metric_is_on_its_page_and_the_page_names_no_other() {
     let files = files();
     let page = files.iter().find(|file| file.path == "docs/METRICS.md").unwrap();
