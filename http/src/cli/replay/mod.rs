@@ -129,8 +129,10 @@ async fn replay(arguments: ReplayArguments) -> anyhow::Result<bool> {
         patience: Duration::from_secs(arguments.patience_s),
         timeout: Duration::from_secs(30),
     })?;
-    client.hello().await?;
     let decimals = decimals(&arguments.currency);
+    // A file that cannot be read is told before anybody waits for the engine.
+    Reader::open(&arguments.file, &arguments.columns, decimals)?;
+    client.hello().await?;
     let fees = FeeList::parse(arguments.fees.as_deref().unwrap_or(arguments.columns.fees));
     let run_id = match &arguments.run_id {
         Some(name) => name.clone(),

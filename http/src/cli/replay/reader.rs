@@ -69,20 +69,20 @@ pub struct Invoice {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be opened or read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {fault}")]
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// Why.
-        source: csv::Error,
+        /// Why; told within the sentence, so not a source to be told again.
+        fault: csv::Error,
     },
     /// The header lacks a column.
-    #[error("{path}: {source}")]
+    #[error("{path}: {missing}")]
     Columns {
         /// Which file.
         path: PathBuf,
         /// Which column.
-        source: MissingColumn,
+        missing: MissingColumn,
     },
 }
 
@@ -111,7 +111,7 @@ impl Reader<BufReader<File>> {
     /// Opens a file; prices become minor units of a currency with `decimals`.
     pub fn open(path: &Path, columns: &Columns, decimals: u32) -> Result<Self, ReadError> {
         let file = File::open(path)
-            .map_err(|source| ReadError::Unreadable { path: path.to_owned(), source: source.into() })?;
+            .map_err(|fault| ReadError::Unreadable { path: path.to_owned(), fault: fault.into() })?;
         Self::new(path, BufReader::with_capacity(256 * 1024, file), columns, decimals)
     }
 }
@@ -122,12 +122,13 @@ impl<R: Read> Reader<R> {
         let mut records = csv::ReaderBuilder::new().flexible(true).from_reader(source);
         let header: Vec<String> = records
             .byte_headers()
-            .map_err(|source| ReadError::Unreadable { path: path.to_owned(), source })?
+            .map_err(|fault| ReadError::Unreadable { path: path.to_owned(), fault })?
             .iter()
             .map(|name| text(name).trim_start_matches('\u{feff}').to_owned())
             .collect();
-        let places =
-            columns.places(&header).map_err(|source| ReadError::Columns { path: path.to_owned(), source })?;
+        let places = columns
+            .places(&header)
+            .map_err(|missing| ReadError::Columns { path: path.to_owned(), missing })?;
         Ok(Self {
             path: path.to_owned(),
             records,
@@ -186,7 +187,7 @@ impl<R: Read> Reader<R> {
         let more = self
             .records
             .read_byte_record(&mut self.record)
-            .map_err(|source| ReadError::Unreadable { path: self.path.clone(), source })?;
+            .map_err(|fault| ReadError::Unreadable { path: self.path.clone(), fault })?;
         if !more {
             self.ended = true;
             return Ok(None);
@@ -211,7 +212,7 @@ impl<R: Read + Seek> Reader<R> {
     pub fn seek(&mut self, position: csv::Position, first_line: u64) -> Result<(), ReadError> {
         self.records
             .seek(position)
-            .map_err(|source| ReadError::Unreadable { path: self.path.clone(), source })?;
+            .map_err(|fault| ReadError::Unreadable { path: self.path.clone(), fault })?;
         self.waiting.clear();
         self.ended = false;
         self.record_number = first_line.saturating_sub(1);
