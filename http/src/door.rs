@@ -472,9 +472,7 @@ pub(crate) fn stray(request: &HttpRequest, problem: &Problem) -> HttpResponse {
     let request_id = request
         .app_data::<web::Data<FrontDoor>>()
         .map_or(HeaderValue::from_static("unknown"), |door| door.request_id(request));
-    if let Some(door) = request.app_data::<web::Data<FrontDoor>>() {
-        door.meters.record_stray(problem.status());
-    }
+    Meters::record_stray(problem.status());
     let reply = problem.reply(request_id.to_str().unwrap_or(""), Some(request.path()));
     dressed(reply, request_id)
 }

@@ -119,7 +119,7 @@ impl Meters {
     }
 
     /// Notes a request that no route took.
-    pub(crate) fn record_stray(&self, status: StatusCode) {
+    pub(crate) fn record_stray(status: StatusCode) {
         let code = STATUSES[slot(status)].to_string();
         counter!(HTTP_REQUESTS_TOTAL, "route" => "none", "method" => "none", "code" => code).increment(1);
     }

@@ -169,7 +169,11 @@ fn parameters(route: &Route) -> Vec<Value> {
     match route.versions {
         Versions::None => {}
         Versions::Read => {
-            parameters.push(header("If-None-Match", false, "An ETag: 304 where it is still the present one."))
+            parameters.push(header(
+                "If-None-Match",
+                false,
+                "An ETag: 304 where it is still the present one.",
+            ));
         }
         Versions::Match | Versions::MatchRequired => parameters.push(header(
             "If-Match",

@@ -98,9 +98,13 @@ pub enum ServerError {
 ///
 /// Needs a running runtime.
 pub fn listen(address: &str) -> Result<TcpListener, ServerError> {
-    let refuse = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => ServerError::PortInUse { address: address.to_owned() },
-        _other => ServerError::Address { address: address.to_owned(), source },
+    let refuse = |source: io::Error| {
+        let address = address.to_owned();
+        if source.kind() == io::ErrorKind::AddrInUse {
+            ServerError::PortInUse { address }
+        } else {
+            ServerError::Address { address, source }
+        }
     };
     let first: SocketAddr = address
         .to_socket_addrs()

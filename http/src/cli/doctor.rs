@@ -68,7 +68,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, Failure> {
         println!("{}", serde_json::json!({"fit": !bad, "checks": checks}));
     } else {
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
+        super::verify::plain(&mut table);
         table.set_header(["check", "", "seen", "what to do"]);
         for check in &checks {
             let sign = match check.finding {
@@ -157,7 +157,9 @@ fn flush_times_us(place: &Path) -> std::io::Result<(u128, u128)> {
     let path = place.join("doctor.probe");
     let mut file = fs::File::create(&path)?;
     let block = [0x5a_u8; 4096];
-    file.write_all(&[0; 64 << 10])?;
+    for _ in 0..16 {
+        file.write_all(&[0; 4096])?;
+    }
     file.sync_all()?;
     let mut times = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {

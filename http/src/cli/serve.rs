@@ -67,7 +67,7 @@ pub struct ServeArguments {
     /// A file that holds the admin key
     #[arg(long, env = "DOORBUSTER_ADMIN_KEY_FILE", conflicts_with = "admin_key", value_name = "FILE")]
     pub admin_key_file: Option<PathBuf>,
-    /// Origin whose pages may call from a browser, e.g. https://shop.example; may be given more than once
+    /// Origin whose pages may call from a browser, e.g. `https://shop.example`; may be given more than once
     #[arg(long, env = "DOORBUSTER_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
     /// Certificate chain (PEM) to serve HTTPS
@@ -447,7 +447,7 @@ impl RecoveryBar {
         match progress {
             Progress::Checkpoint { rows, rows_total } => self.set("reading the checkpoint", rows, rows_total),
             Progress::Journal { bytes, bytes_total, records: _ } => {
-                self.set("replaying the journal", bytes, bytes_total)
+                self.set("replaying the journal", bytes, bytes_total);
             }
             Progress::Laws { entities } => self.set("checking the laws", entities, entities),
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use comfy_table::Table;
+use comfy_table::{ContentArrangement, Table};
 use doorbuster_persistence::verify::{VerifyReport, verify};
 
 use super::Failure;
@@ -36,9 +36,16 @@ pub fn run(arguments: &VerifyArguments) -> Result<ExitCode, Failure> {
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// A table as narrow as `--help`.
+pub(crate) fn plain(table: &mut Table) {
+    table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(110);
+}
+
 fn tell(report: &VerifyReport) {
     let mut figures = Table::new();
-    figures.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
+    plain(&mut figures);
     figures.set_header(["read", "count"]);
     for (name, count) in [
         ("segments", report.segments),
@@ -55,7 +62,7 @@ fn tell(report: &VerifyReport) {
     }
     println!("{figures}");
     let mut laws = Table::new();
-    laws.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
+    plain(&mut laws);
     laws.set_header(["law", "checked", "what it says"]);
     for law in &report.laws {
         laws.add_row([law.law.to_string(), law.checks.to_string(), law.text.to_owned()]);

@@ -50,7 +50,7 @@ impl Fields {
         if self.0.is_empty() { Ok(value) } else { Err(Problem::validation(self.0)) }
     }
 
-    fn range<T: PartialOrd + std::fmt::Display>(&mut self, pointer: &str, value: T, low: T, high: T) {
+    fn range<T: Copy + PartialOrd + std::fmt::Display>(&mut self, pointer: &str, value: T, low: T, high: T) {
         if value < low || value > high {
             self.refuse(pointer, "out_of_range", format!("{value} is not within {low} to {high}"));
         }
@@ -453,8 +453,8 @@ mod tests {
     #[test]
     fn reservations_out_of_range_name_the_field() {
         let many: Vec<(&str, i64)> = vec![("A", 1); 101];
-        let cases: [(&[(&str, i64)], &str, &str); 9] = [
-            (&[("A", 1)], "", ""),
+        for (asked, pointer, code) in [
+            (&[("A", 1)][..], "", ""),
             (&[("A", QUANTITY_MAX)], "", ""),
             (&[], "/items", "too_few"),
             (&many, "/items", "too_many"),
@@ -463,8 +463,7 @@ mod tests {
             (&[("A", QUANTITY_MAX + 1)], "/items/0/quantity", "out_of_range"),
             (&[("A", QUANTITY_MAX), ("A", 1)], "/items/1/quantity", "out_of_range"),
             (&[(" A", 1)], "/items/0/sku", "not_a_sku"),
-        ];
-        for (asked, pointer, code) in cases {
+        ] {
             let expected: Vec<_> =
                 if pointer.is_empty() { Vec::new() } else { vec![(pointer.to_owned(), code.to_owned())] };
             assert_eq!(pointers(reservation(&lines(asked))), expected, "{:?}", asked.first());

@@ -61,7 +61,7 @@ fn a_cart_has_versions() {
     assert_eq!(problem["current_version"], 2);
     assert_eq!(shop.send(change("*", 3)).status, 200);
     shop.refused(change("nonsense", 3), 412, "version_mismatch");
-    shop.refused(shop.checkout(&cart, "ok").header("If-Match", "\"1\""), 412, "version_mismatch");
+    shop.refused(Shop::checkout(&cart, "ok").header("If-Match", "\"1\""), 412, "version_mismatch");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_cart_answers_only_to_its_token() {
         &|| post(&format!("{}/lines", path(&cart))).json(json!({"sku": "A", "quantity": 1})),
         &|| patch(&format!("{}/lines/1", path(&cart))).json(json!({"quantity": 1})),
         &|| delete(&format!("{}/lines/1", path(&cart))),
-        &|| shop.checkout(&(cart.0.clone(), String::new()), "ok"),
+        &|| Shop::checkout(&(cart.0.clone(), String::new()), "ok"),
     ];
     for call in calls {
         shop.refused(call(), 404, "not_found");
@@ -98,7 +98,7 @@ fn a_deleted_cart_is_gone() {
     shop.refused(get(&path(&cart)).token(&cart.1), 410, "cart_expired");
     let add = post(&format!("{}/lines", path(&cart))).token(&cart.1).json(json!({"sku": "A", "quantity": 1}));
     shop.refused(add, 410, "cart_expired");
-    shop.refused(shop.checkout(&cart, "ok"), 410, "cart_expired");
+    shop.refused(Shop::checkout(&cart, "ok"), 410, "cart_expired");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_cart_of_a_thousand_lines_fits_and_one_more_does_not() {
         422,
         "validation_failed",
     );
-    let order = shop.expect(shop.checkout(&cart, "ok"), 200);
+    let order = shop.expect(Shop::checkout(&cart, "ok"), 200);
     assert_eq!(order["totals"]["total"]["amount"], 499_500);
 }
 
@@ -146,7 +146,7 @@ fn a_paid_checkout_sells_the_units_and_closes_the_cart() {
     let shop = Shop::open();
     shop.priced("A", 10, 250);
     let cart = shop.cart(&[("A", 4)]);
-    let request = shop.checkout(&cart, "ok");
+    let request = Shop::checkout(&cart, "ok");
     let first = shop.send(request.clone());
     assert_eq!(first.status, 200, "{}", first.text());
     let order = first.json();
@@ -159,7 +159,7 @@ fn a_paid_checkout_sells_the_units_and_closes_the_cart() {
     assert_eq!((again.status, again.is_replay(), again.text()), (200, true, first.text()));
     let closed = shop.expect(get(&path(&cart)).token(&cart.1), 200);
     assert_eq!((&closed["state"], &closed["order"]), (&json!("ordered"), &order["id"]));
-    shop.refused(shop.checkout(&cart, "ok"), 409, "illegal_transition");
+    shop.refused(Shop::checkout(&cart, "ok"), 409, "illegal_transition");
     let add = post(&format!("{}/lines", path(&cart))).token(&cart.1).json(json!({"sku": "A", "quantity": 1}));
     shop.refused(add, 409, "illegal_transition");
 }
@@ -177,7 +177,7 @@ fn a_refused_checkout_opens_the_cart_and_returns_the_units() {
         (&[], "ok", 409, "illegal_transition"),
     ] {
         let cart = shop.cart(lines);
-        let answer = shop.send(shop.checkout(&cart, method));
+        let answer = shop.send(Shop::checkout(&cart, method));
         check_problem(method, &answer, status, code);
         eventually("open cart", || {
             (shop.expect(get(&path(&cart)).token(&cart.1), 200)["state"] == "open").then_some(())
@@ -187,9 +187,9 @@ fn a_refused_checkout_opens_the_cart_and_returns_the_units() {
         }
     }
     let cart = shop.cart(&[("A", 1)]);
-    shop.refused(shop.checkout(&cart, "declined"), 402, "payment_declined");
+    shop.refused(Shop::checkout(&cart, "declined"), 402, "payment_declined");
     eventually("a second try", || {
-        Some(shop.send(shop.checkout(&cart, "ok"))).filter(|answer| answer.status == 200)
+        Some(shop.send(Shop::checkout(&cart, "ok"))).filter(|answer| answer.status == 200)
     });
 }
 
@@ -214,7 +214,7 @@ fn a_shopper_who_must_act_confirms_afterwards() {
     let shop = Shop::open();
     shop.priced("A", 5, 250);
     let cart = shop.cart(&[("A", 2)]);
-    let pending = shop.expect(shop.checkout(&cart, "requires_action"), 202);
+    let pending = shop.expect(Shop::checkout(&cart, "requires_action"), 202);
     assert_eq!(pending["status"], "requires_action");
     assert!(!pending["client_secret"].as_str().unwrap().is_empty());
     assert_eq!(pending["order"]["state"], "pending_payment");
@@ -235,9 +235,9 @@ fn a_slow_provider_pays_and_a_silent_one_leaves_the_payment_pending() {
     let shop = Shop::open();
     shop.priced("A", 5, 250);
     let slow = shop.cart(&[("A", 1)]);
-    assert_eq!(shop.expect(shop.checkout(&slow, "slow"), 200)["state"], "paid");
+    assert_eq!(shop.expect(Shop::checkout(&slow, "slow"), 200)["state"], "paid");
     let silent = shop.cart(&[("A", 1)]);
-    let pending = shop.expect(shop.checkout(&silent, "timeout"), 202);
+    let pending = shop.expect(Shop::checkout(&silent, "timeout"), 202);
     assert_eq!(
         (&pending["status"], &pending["order"]["state"]),
         (&json!("payment_pending"), &json!("pending_payment"))

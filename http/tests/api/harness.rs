@@ -177,7 +177,7 @@ impl Shop {
     }
 
     /// A request to check a cart out with this payment method.
-    pub(crate) fn checkout(&self, cart: &(String, String), method: &str) -> Request {
+    pub(crate) fn checkout(cart: &(String, String), method: &str) -> Request {
         let body = json!({"email": "ada@example.com", "payment": {"provider": "fake", "method": method}});
         post(&format!("/v1/carts/{}/checkout", cart.0)).token(&cart.1).fresh_key().json(body)
     }

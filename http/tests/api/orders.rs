@@ -7,7 +7,7 @@ use super::harness::{Request, Shop, eventually, get, post};
 /// A paid order of four units of A at £2.50: its path, its cart's token, itself.
 fn paid(shop: &Shop) -> (String, String, Value) {
     let cart = shop.cart(&[("A", 4)]);
-    let order = shop.expect(shop.checkout(&cart, "ok"), 200);
+    let order = shop.expect(Shop::checkout(&cart, "ok"), 200);
     let id = order["id"].as_str().unwrap().to_owned();
     eventually("sale", || {
         let timeline = shop.expect(get(&format!("/v1/orders/{id}/timeline")).admin(), 200);

@@ -55,7 +55,7 @@ fn of_two_carts_after_the_last_units_exactly_one_wins() {
                     let (shop, barrier) = (&shop, Arc::clone(&barrier));
                     scope.spawn(move || {
                         let mut connection = shop.connect();
-                        let request = shop.checkout(cart, "ok");
+                        let request = Shop::checkout(cart, "ok");
                         barrier.wait();
                         connection.send(request).status
                     })

@@ -250,7 +250,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         || post("/v1/reservations").key("before").json(json!({"items": [{"sku": "A", "quantity": 2}]}));
     let first = shop.send(keyed());
     let cart = shop.cart(&[("A", 1)]);
-    let order = shop.expect(shop.checkout(&cart, "ok"), 200);
+    let order = shop.expect(Shop::checkout(&cart, "ok"), 200);
     let shop = shop.reopened();
     let again = shop.send(keyed());
     assert_eq!((again.status, again.is_replay(), again.text()), (201, true, first.text()));

@@ -1,0 +1,212 @@
+//! The binary itself: bad days end in one sentence and a documented exit code, good ones in 0.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn doorbuster(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorbuster"));
+    command.args(arguments);
+    // The tests' own settings must not depend on the shell they are run from.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DOORBUSTER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    doorbuster(arguments).output().unwrap()
+}
+
+/// Checks that a command ends with this code and one sentence that has these words.
+fn refused(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = run(arguments);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+    let lines: Vec<_> = told.lines().filter(|line| !line.starts_with('{')).collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    for word in words {
+        assert!(told.contains(word), "{word:?} is not in {told:?}");
+    }
+}
+
+/// A served engine, killed when dropped.
+struct Served {
+    child: Child,
+    address: String,
+}
+
+impl Served {
+    fn start(data: &Path, more: &[&str]) -> Self {
+        // A free port: taken, told, and given back just before the engine takes it.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut arguments = vec![
+            "serve",
+            "--data",
+            data.to_str().unwrap(),
+            "--listen",
+            &address,
+            "--admin-key",
+            "command-test",
+            "--segment-mib",
+            "4",
+        ];
+        arguments.extend(more);
+        let mut child = doorbuster(&arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let serving = lines.by_ref().map_while(Result::ok).any(|line| line.contains("\"serving\""));
+        assert!(serving, "it serves");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    /// Sends a request; status and body.
+    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer command-test\r\nIdempotency-Key: k\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split("\r\n\r\n").nth(1).unwrap_or("").to_owned())
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_port_in_use_is_told_and_nothing_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let data = directory.path().join("data");
+    refused(&["serve", "--data", data.to_str().unwrap(), "--listen", &address], 69, &["in use", "--listen"]);
+    assert!(!data.exists());
+}
+
+#[test]
+fn two_engines_never_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let first = Served::start(&data, &[]);
+    let path = data.to_str().unwrap();
+    refused(&["serve", "--data", path, "--listen", "127.0.0.1:0"], 75, &["already runs", "--data"]);
+    refused(&["verify", "--data", path], 75, &["already runs"]);
+    assert_eq!(first.ask("GET /readyz", "").0, 200);
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let below = file.join("data");
+    refused(
+        &["serve", "--data", below.to_str().unwrap(), "--listen", "127.0.0.1:0"],
+        73,
+        &["cannot write", "--data"],
+    );
+    let nothing = directory.path().join("nothing");
+    refused(&["verify", "--data", nothing.to_str().unwrap()], 66, &["not a data directory"]);
+    let newer = directory.path().join("newer");
+    drop(Served::start(&newer, &[]));
+    let format = newer.join("FORMAT");
+    let text = std::fs::read_to_string(&format).unwrap();
+    let line = text.lines().find(|line| line.starts_with("format ")).unwrap();
+    std::fs::write(&format, text.replace(line, "format 99")).unwrap();
+    refused(
+        &["serve", "--data", newer.to_str().unwrap(), "--listen", "127.0.0.1:0"],
+        76,
+        &["99", "newer engine"],
+    );
+}
+
+#[test]
+fn wrong_settings_are_told_before_anything_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let config = directory.path().join("doorbuster.toml");
+    std::fs::write(&config, "lisen = \"x\"\n").unwrap();
+    let data_text = data.to_str().unwrap();
+    refused(
+        &["serve", "--data", data_text, "--config", config.to_str().unwrap()],
+        2,
+        &["unknown setting `lisen`", "listen"],
+    );
+    let tls = [
+        "serve",
+        "--data",
+        data_text,
+        "--listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        "/nowhere",
+        "--tls-key",
+        "/nowhere",
+    ];
+    refused(&tls, 78, &["/nowhere", "--tls-cert"]);
+    assert!(!data.exists());
+    assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    assert!(help.contains("Exit codes") && help.contains("75"), "{help}");
+}
+
+#[test]
+fn an_acknowledged_reservation_survives_a_kill_and_a_shutdown_ends_with_0() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let body = r#"{"items":[{"sku":"TEE-M","quantity":2}]}"#;
+    let first = {
+        let served = Served::start(&data, &["--demo"]);
+        let first = served.ask("POST /v1/reservations", body);
+        assert_eq!(first.0, 201, "{}", first.1);
+        served.signal("-KILL");
+        first
+    };
+    let mut served = Served::start(&data, &["--demo", "--admin-listen", "127.0.0.1:0"]);
+    assert_eq!(served.ask("POST /v1/reservations", body), first, "the same key gets the same bytes");
+    let (_, stock) = served.ask("GET /v1/admin/skus/TEE-M/stock", "");
+    assert!(stock.contains("\"reserved\":2"), "{stock}");
+    served.signal("-TERM");
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    let verify = run(&["verify", "--data", data.to_str().unwrap(), "--json"]);
+    assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
+    let report: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
+    assert_eq!(report["problems"], serde_json::json!([]));
+    assert!(report["records"].as_u64().unwrap() >= 13, "{report}");
+}
+
+#[test]
+fn the_doctor_tells_what_stands_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let sick = run(&["doctor", "--json", "--data", data.to_str().unwrap(), "--listen", &address]);
+    assert_eq!(sick.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&sick.stdout).unwrap();
+    let address_check =
+        report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "address").unwrap();
+    assert_eq!(
+        (&report["fit"], &address_check["finding"]),
+        (&serde_json::json!(false), &serde_json::json!("bad"))
+    );
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert!(left.is_empty(), "the doctor leaves nothing behind: {left:?}");
+}
