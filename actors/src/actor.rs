@@ -576,12 +576,21 @@ impl EntityActor {
         self.worker.save(&self.entity, &self.snapshot, self.sequence);
     }
 
-    fn retire(&self) {
+    /// Leaves memory, or for a SKU goes back to sleep there, unless something is open.
+    fn retire(&mut self) {
+        let in_use = !self.waiters.is_empty() || !self.parked.is_empty() || self.stats.depth() > 1;
+        if in_use || self.tentative.units() > 0 {
+            return;
+        }
+        if matches!(*self.snapshot, Snapshot::Stock(_)) {
+            let snapshot = std::mem::replace(&mut self.snapshot, Box::new(Snapshot::absent(&self.entity)));
+            self.worker
+                .lay_down(&self.entity, Stored { snapshot, sequence: self.sequence, dirty: self.dirty });
+            return;
+        }
         // The row must be in the store, not only on its way there, before the next reader looks for it.
         let saved = !self.dirty && self.saved_in <= self.worker.shared.rounds_done();
-        let open =
-            !saved || self.snapshot.is_resident() || !self.waiters.is_empty() || self.stats.depth() > 1;
-        if !open {
+        if saved && !self.snapshot.is_resident() {
             self.worker.passivate(&self.entity);
         }
     }

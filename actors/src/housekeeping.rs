@@ -25,8 +25,8 @@ const DUE_MAX: usize = 2_000;
 /// Most states asked for at a time in a checkpoint round, for the same reason.
 const SLICE: usize = 128;
 
-/// Most idle actors asked to leave in one sweep.
-const RETIRED_MAX: usize = 512;
+/// Entities looked at for idleness in a second: a look is a few hundred nanoseconds.
+const LOOKED_AT_MAX: usize = 4_096;
 
 /// Hears what other threads tell this worker.
 pub(crate) async fn listen(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Inbound>) {
@@ -113,7 +113,7 @@ pub(crate) fn due_command(entity: &EntityKey) -> Option<Command> {
 
 fn retire_idle(worker: &Rc<Worker>) {
     let Some(before) = Instant::now().checked_sub(worker.shared.limits.passivate_after) else { return };
-    for entity in worker.idle_since(before, RETIRED_MAX) {
+    for entity in worker.idle_since(before, LOOKED_AT_MAX) {
         worker.dispatch(Parcel::new(entity, Body::Retire));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A key is claimed here before any actor is asked, so that a key reused for another SKU or route is caught; the
 //! index also finds a reservation by its id, which is its key. It is rebuilt at start from the recovered state.
-//! Finished entries leave oldest first, after 24 hours or when there are more than the configured bound.
+//! Finished entries leave oldest first: after 24 hours, or earlier when they are more, or heavier, than the configured
+//! bounds (law 11); a metric tells the real retention.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -70,6 +71,28 @@ struct Slot {
     stage: Stage,
 }
 
+/// Finished keys, oldest first, and what they weigh together.
+#[derive(Debug, Default)]
+struct Finished {
+    keys: VecDeque<Weighed>,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Weighed {
+    key: RequestKey,
+    at: Timestamp,
+    bytes: u32,
+}
+
+impl Finished {
+    fn pop(&mut self) -> Option<Weighed> {
+        let oldest = self.keys.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(u64::from(oldest.bytes));
+        Some(oldest)
+    }
+}
+
 /// A key claimed for a request that no actor has taken up yet; dropped, it gives the key back (law 4).
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -91,19 +114,21 @@ pub(crate) struct KeyReused;
 #[derive(Debug)]
 pub(crate) struct RequestIndex {
     slots: DashMap<RequestKey, Slot, foldhash::fast::RandomState>,
-    finished: Mutex<VecDeque<(RequestKey, Timestamp)>>,
+    finished: Mutex<Finished>,
     finished_max: usize,
+    finished_bytes_max: u64,
     /// How long the last entry dropped for want of room had been kept, in milliseconds; 24 hours while none was.
     retention_ms: AtomicU64,
 }
 
 impl RequestIndex {
-    /// An empty index that keeps at most `finished_max` finished entries.
-    pub(crate) fn new(finished_max: usize) -> Arc<Self> {
+    /// An empty index that keeps at most `finished_max` finished entries of at most about `finished_bytes_max` bytes.
+    pub(crate) fn new(finished_max: usize, finished_bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
             slots: DashMap::default(),
             finished: Mutex::default(),
             finished_max,
+            finished_bytes_max,
             retention_ms: AtomicU64::new(ANSWER_MEMORY_MS),
         })
     }
@@ -140,16 +165,18 @@ impl RequestIndex {
 
     /// The request was told its answer.
     pub(crate) fn settle(&self, request: RequestStamp, answer: Arc<Answer>, at: Timestamp) {
-        self.slots
-            .insert(request.key, Slot { fingerprint: request.fingerprint, stage: Stage::Settled(answer) });
-        self.finish(request.key, at);
+        let bytes = weight_of(&answer);
+        let slot = Slot { fingerprint: request.fingerprint, stage: Stage::Settled(answer) };
+        self.slots.insert(request.key, slot);
+        self.finish(request.key, at, bytes);
     }
 
     /// The reservation that this key made has ended.
     pub(crate) fn end(&self, record: Arc<ReservationRecord>, at: Timestamp) {
         let key = record.id.request_key();
+        let bytes = ENTRY_BYTES.saturating_add(weight_of_items(record.items.len()));
         self.slots.insert(key, Slot { fingerprint: record.fingerprint, stage: Stage::Ended(record) });
-        self.finish(key, at);
+        self.finish(key, at, bytes);
     }
 
     /// The request was refused after it had been taken up; a later copy is a new attempt.
@@ -159,29 +186,34 @@ impl RequestIndex {
 
     /// Drops finished entries that are older than their time.
     pub(crate) fn forget_before(&self, now: Timestamp) {
-        let mut finished = self.finished.lock();
-        while finished.front().is_some_and(|(_, at)| at.plus_ms(ANSWER_MEMORY_MS) <= now) {
-            if let Some((key, _)) = finished.pop_front() {
-                self.slots.remove(&key);
-            }
+        loop {
+            let oldest = {
+                let mut finished = self.finished.lock();
+                match finished.keys.front() {
+                    Some(oldest) if oldest.at.plus_ms(ANSWER_MEMORY_MS) <= now => finished.pop(),
+                    Some(_) | None => None,
+                }
+            };
+            match oldest {
+                Some(oldest) => self.slots.remove(&oldest.key),
+                None => return,
+            };
         }
-        finished.shrink_to(self.finished_max / 8);
     }
 
     /// Entries now, finished ones among them, and the real retention in milliseconds.
     pub(crate) fn figures(&self) -> (usize, usize, u64) {
-        (self.slots.len(), self.finished.lock().len(), self.retention_ms.load(Ordering::Relaxed))
+        (self.slots.len(), self.finished.lock().keys.len(), self.retention_ms.load(Ordering::Relaxed))
     }
 
-    fn finish(&self, key: RequestKey, at: Timestamp) {
-        let dropped = {
-            let mut finished = self.finished.lock();
-            finished.push_back((key, at));
-            if finished.len() > self.finished_max { finished.pop_front() } else { None }
-        };
-        if let Some((oldest, since)) = dropped {
-            self.slots.remove(&oldest);
-            self.retention_ms.store(at.0.saturating_sub(since.0), Ordering::Relaxed);
+    fn finish(&self, key: RequestKey, at: Timestamp, bytes: u32) {
+        let mut finished = self.finished.lock();
+        finished.keys.push_back(Weighed { key, at, bytes });
+        finished.bytes = finished.bytes.saturating_add(u64::from(bytes));
+        while finished.keys.len() > self.finished_max || finished.bytes > self.finished_bytes_max {
+            let Some(oldest) = finished.pop() else { return };
+            self.slots.remove(&oldest.key);
+            self.retention_ms.store(at.0.saturating_sub(oldest.at.0), Ordering::Relaxed);
         }
     }
 
@@ -197,6 +229,28 @@ impl RequestIndex {
     }
 }
 
+/// What a finished entry weighs without its lines: key, slot, queue entry and the answer itself.
+const ENTRY_BYTES: u32 = 400;
+
+/// A rough weight of an answer in memory: it only has to keep large answers from passing for small ones.
+fn weight_of(answer: &Answer) -> u32 {
+    let lines = match answer {
+        Answer::Reservation(record) => record.items.len(),
+        Answer::CartCreated(cart) | Answer::Cart(cart) => cart.lines.len(),
+        Answer::Checkout(_, order) | Answer::Order(order) => {
+            order.lines.len().saturating_add(order.refunds.len()).saturating_add(order.fulfilments.len())
+        }
+        Answer::Refund(refund) => refund.lines.len(),
+        Answer::Fulfilment(fulfilment) => fulfilment.lines.len(),
+        Answer::Stock(_) | Answer::SkuDefined { .. } | Answer::CartDeleted => 0,
+    };
+    ENTRY_BYTES.saturating_add(weight_of_items(lines))
+}
+
+fn weight_of_items(items: usize) -> u32 {
+    u32::try_from(items).unwrap_or(u32::MAX).saturating_mul(120)
+}
+
 #[cfg(test)]
 mod tests {
     use doorbuster_engine::answer::Answer;
@@ -209,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_key_belongs_to_one_content_until_its_claim_is_dropped() {
-        let index = RequestIndex::new(10);
+        let index = RequestIndex::new(10, u64::MAX);
         let first = index.claim(stamp(1, 7)).unwrap();
         let twin = index.claim(stamp(1, 7)).unwrap();
         assert!(first.is_some() && twin.is_some());
@@ -222,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_settled_key_survives_the_claims_of_its_copies() {
-        let index = RequestIndex::new(10);
+        let index = RequestIndex::new(10, u64::MAX);
         let claim = index.claim(stamp(1, 7)).unwrap();
         index.settle(stamp(1, 7), Arc::new(Answer::CartDeleted), Timestamp(5));
         drop(claim);
@@ -233,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_oldest_finished_keys_leave_first_and_the_retention_is_told() {
-        let index = RequestIndex::new(2);
+        let index = RequestIndex::new(2, u64::MAX);
         for key in 0..3 {
             index.settle(
                 stamp(key, 0),
@@ -244,5 +298,14 @@ mod tests {
         assert!(index.stage(RequestKey(0)).is_none());
         assert!(index.stage(RequestKey(1)).is_some());
         assert_eq!(index.figures(), (2, 2, 2_000));
+    }
+
+    #[test]
+    fn heavy_answers_leave_before_they_fill_the_memory() {
+        let index = RequestIndex::new(1_000, u64::from(ENTRY_BYTES) * 3);
+        for key in 0..100 {
+            index.settle(stamp(key, 0), Arc::new(Answer::CartDeleted), Timestamp(0));
+        }
+        assert_eq!(index.figures().1, 3);
     }
 }

@@ -75,6 +75,8 @@ pub struct Limits {
     pub waiting_per_sku_max: u32,
     /// Finished keys and ended reservations kept for replays; beyond it the oldest go before their 24 hours.
     pub finished_max: usize,
+    /// About how many bytes they may weigh together: answers of large carts weigh a hundred kilobytes each.
+    pub finished_bytes_max: u64,
     /// Least time between checkpoint rounds.
     pub checkpoint_interval: Duration,
     /// How long an unused cart or order stays in memory.
@@ -92,6 +94,7 @@ impl Default for Limits {
             in_flight_max: 65_536,
             waiting_per_sku_max: 32_768,
             finished_max: 1_000_000,
+            finished_bytes_max: 512 << 20,
             checkpoint_interval: Duration::from_secs(10),
             passivate_after: Duration::from_secs(60),
             payment_deadline: Duration::from_secs(5),

@@ -42,7 +42,7 @@ impl Engine {
         let journal_options = JournalOptions { segment_bytes: options.segment_bytes };
         let mut recovered = recover(&directory, journal_options, progress)?;
         let workers = options.workers.max(1);
-        let index = RequestIndex::new(options.limits.finished_max);
+        let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);
         let last_at = Timestamp(recovered.last_at_ms);
         recall_answers(&recovered.store, &index, last_at)?;
 

@@ -63,6 +63,12 @@ fn idle_carts_leave_memory_and_come_back_when_asked_for() {
             carts.is_empty()
         })
         .await;
+        crate::harness::eventually("the SKU went to sleep", async || {
+            engine.actors(Some("sku"), doorbuster_actors::ActorSort::Rate, 10).await.is_empty()
+        })
+        .await;
+        record(reserve(&engine, "woken", &[("TEE", 1)], None).await);
+        assert_eq!(stock(&engine, "TEE").await.reserved, 1);
         let Answer::Cart(back) = engine.cart(created.id).await.unwrap().answer else { panic!("no cart") };
         assert_eq!(*back, created);
         created

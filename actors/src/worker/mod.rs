@@ -18,6 +18,7 @@ use actix::Addr;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
 use doorbuster_engine::identity::{RequestKey, ReservationId, Sku, Timestamp};
 use doorbuster_engine::world::{Ended, Settled, Snapshot};
+use indexmap::IndexSet;
 use tokio::sync::mpsc;
 
 use crate::actor::EntityActor;
@@ -130,6 +131,10 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     me: Weak<Worker>,
     seats: RefCell<HashMap<EntityKey, Seat, foldhash::fast::RandomState>>,
+    /// Entities that may have to leave memory some time: running actors, and carts and the like that nothing woke.
+    leaving: RefCell<IndexSet<EntityKey, foldhash::fast::RandomState>>,
+    /// Where the next look for idle ones begins.
+    hand: Cell<usize>,
     panics: RefCell<HashMap<EntityKey, Restarts, foldhash::fast::RandomState>>,
     pub(crate) gate: RefCell<Gate<Pending>>,
     buffer: RefCell<Buffer>,
@@ -159,6 +164,8 @@ impl Worker {
             index,
             me: me.clone(),
             seats: RefCell::default(),
+            leaving: RefCell::default(),
+            hand: Cell::new(0),
             panics: RefCell::default(),
             gate: RefCell::new(Gate::new()),
             buffer: RefCell::default(),
@@ -197,6 +204,9 @@ impl Worker {
             }
             if let Some(due) = snapshot.due() {
                 self.wheel.borrow_mut().arm(due, Due::Entity(entity.clone()));
+            }
+            if !matches!(entity, EntityKey::Sku(_)) {
+                self.leaving.borrow_mut().insert(entity.clone());
             }
             self.seats.borrow_mut().insert(entity, Seat::Idle(stored));
         }

@@ -99,6 +99,7 @@ impl Worker {
                 metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).increment(1.0);
                 let actor = EntityActor::new(me, entity.clone(), stored, Rc::clone(&figures));
                 *seat = Seat::Live(actor.start(), figures);
+                self.leaving.borrow_mut().insert(entity.clone());
             }
             other @ (Seat::Live(..) | Seat::Absent(..) | Seat::Quarantined) => *seat = other,
         }
@@ -117,6 +118,7 @@ impl Worker {
         };
         let exists = found.is_some();
         if let Some(stored) = found {
+            self.leaving.borrow_mut().insert(entity.clone());
             if let Some(due) = stored.snapshot.due() {
                 self.wheel.borrow_mut().arm(due, Due::Entity(entity.clone()));
             }
@@ -219,13 +221,24 @@ impl Worker {
     /// A coordinator whose work is all done leaves memory and checkpoint.
     pub(crate) fn forget(&self, entity: &EntityKey, sequence: u64) {
         self.gone.borrow_mut().push((entity.clone(), sequence));
+        self.leaving.borrow_mut().swap_remove(entity);
         if self.seats.borrow_mut().remove(entity).is_some() {
             metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
         }
     }
 
+    /// An idle SKU's actor ends; its state stays here, a fifth of the size, until the next message wakes it.
+    pub(crate) fn lay_down(&self, entity: &EntityKey, stored: Stored) {
+        self.leaving.borrow_mut().swap_remove(entity);
+        self.seats.borrow_mut().insert(entity.clone(), Seat::Idle(stored));
+        metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "passivate")
+            .increment(1);
+        metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
+    }
+
     /// An idle actor whose state is in the checkpoint leaves memory.
     pub(crate) fn passivate(&self, entity: &EntityKey) {
+        self.leaving.borrow_mut().swap_remove(entity);
         if self.seats.borrow_mut().remove(entity).is_some() {
             metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "passivate")
                 .increment(1);
@@ -233,31 +246,37 @@ impl Worker {
         }
     }
 
-    /// Carts, orders and coordinators that nobody has used since `before`, at most `limit` of them.
+    /// Looks at `limit` entities, going on where the last look ended; returns those nobody has used since `before`.
     pub(crate) fn idle_since(&self, before: Instant, limit: usize) -> Vec<EntityKey> {
-        let idle = |seat: &Seat| match seat {
-            Seat::Live(_, stats) => stats.last_used() < before && stats.depth() == 0,
-            Seat::Idle(..) => true,
-            Seat::Absent(..) | Seat::Quarantined => false,
+        let (leaving, seats) = (self.leaving.borrow(), self.seats.borrow());
+        if leaving.is_empty() {
+            return Vec::new();
+        }
+        let idle = |entity: &&EntityKey| match seats.get(*entity) {
+            Some(Seat::Live(_, figures)) => figures.last_used() < before && figures.depth() == 0,
+            Some(Seat::Idle(_)) => true,
+            Some(Seat::Absent(_) | Seat::Quarantined) | None => false,
         };
-        self.seats
-            .borrow()
-            .iter()
-            .filter(|(entity, seat)| !matches!(entity, EntityKey::Sku(_)) && idle(seat))
-            .map(|(entity, _)| entity.clone())
-            .take(limit)
+        let start = self.hand.get().checked_rem(leaving.len()).unwrap_or(0);
+        let looked_at = limit.min(leaving.len());
+        self.hand.set(start.saturating_add(looked_at));
+        (0..looked_at)
+            .filter_map(|step| leaving.get_index((start + step) % leaving.len()))
+            .filter(idle)
+            .cloned()
             .collect()
     }
 
     /// Figures of all running actors of a kind.
     pub(crate) fn survey(&self, kind: Option<&str>) -> Vec<ActorReport> {
-        self.seats
+        let seats = self.seats.borrow();
+        self.leaving
             .borrow()
             .iter()
-            .filter(|(entity, _)| kind.is_none_or(|kind| kind == entity.kind()))
-            .filter_map(|(entity, seat)| match seat {
-                Seat::Live(_, stats) => Some(stats.report(entity)),
-                Seat::Idle(..) | Seat::Absent(..) | Seat::Quarantined => None,
+            .filter(|entity| kind.is_none_or(|kind| kind == entity.kind()))
+            .filter_map(|entity| match seats.get(entity) {
+                Some(Seat::Live(_, figures)) => Some(figures.report(entity)),
+                Some(Seat::Idle(_) | Seat::Absent(_) | Seat::Quarantined) | None => None,
             })
             .collect()
     }
