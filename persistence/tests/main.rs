@@ -7,6 +7,7 @@ mod checkpoints;
 mod directories;
 mod goldens;
 mod journals;
+mod killing;
 mod recoveries;
 mod shop;
 mod speed;
