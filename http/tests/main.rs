@@ -4,4 +4,3 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 mod api;
-mod command;

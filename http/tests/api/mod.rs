@@ -3,6 +3,7 @@
 mod bad_input;
 mod carts;
 mod catalogue;
+mod command;
 mod harness;
 mod openapi;
 mod orders;
