@@ -413,7 +413,9 @@ impl Answer {
         let problem = self.problem();
         if !self.is_success() && problem.code != NOT_A_PROBLEM {
             let detail = match self.status {
-                401 | 403 => "give the engine's admin key with --admin-key or DOORBUSTER_ADMIN_KEY".to_owned(),
+                401 | 403 => {
+                    "give the engine's admin key with --admin-key or DOORBUSTER_ADMIN_KEY".to_owned()
+                }
                 _ => problem.detail.unwrap_or_default(),
             };
             return Failure::Refused {
