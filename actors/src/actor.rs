@@ -60,6 +60,8 @@ pub(crate) struct EntityActor {
     dirty: bool,
     /// The checkpoint round its state last went into.
     saved_in: u64,
+    /// A turn of it panicked.
+    failed: bool,
     stats: Rc<ActorStats>,
     /// Requests that wait for their verdict.
     waiters: Vec<(RequestStamp, Slot)>,
@@ -102,22 +104,28 @@ impl Actor for EntityActor {
 
     fn started(&mut self, _: &mut Self::Context) {
         // A recovered saga goes on where its state says it stands; a recovered SKU shows its card.
-        self.after_turn(false);
+        if catch_unwind(AssertUnwindSafe(|| self.after_turn(false))).is_err() {
+            self.fail(None);
+        }
     }
 }
 
 impl Handler<Turn> for EntityActor {
     type Result = ();
 
-    fn handle(&mut self, Turn(parcel): Turn, context: &mut Self::Context) {
+    fn handle(&mut self, Turn(parcel): Turn, _: &mut Self::Context) {
+        if self.failed {
+            // Its seat is empty by now: what still was in the mailbox waits there for the rebuilt actor.
+            self.worker.dispatch(parcel);
+            return;
+        }
         let (sent, began) = (parcel.sent, Instant::now());
+        let again = if let Body::Step(step) = &parcel.body { Some(Body::Step(step.clone())) } else { None };
         let stats = Rc::clone(&self.stats);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.receive(parcel, began)));
         stats.handled(sent, began, Instant::now());
         if outcome.is_err() {
-            // The state may be half changed: it is never used again.
-            self.worker.panicked(&self.entity);
-            actix::ActorContext::terminate(context);
+            self.fail(again);
         }
     }
 }
@@ -138,6 +146,7 @@ impl EntityActor {
             last_batch: 0,
             dirty: stored.dirty,
             saved_in: 0,
+            failed: false,
             stats,
             waiters: Vec::new(),
             saga: Saga::default(),
@@ -145,6 +154,16 @@ impl EntityActor {
             tentative: Tentative::default(),
             parked: VecDeque::new(),
             armed: None,
+        }
+    }
+
+    /// A turn panicked: the state may be half changed and is never used again. The actor ends when its mailbox is empty.
+    fn fail(&mut self, again: Option<Body>) {
+        self.failed = true;
+        self.waiters.clear();
+        self.worker.panicked(&self.entity, again);
+        for parcel in std::mem::take(&mut self.parked) {
+            self.worker.dispatch(parcel);
         }
     }
 
@@ -572,7 +591,7 @@ impl EntityActor {
 
     fn checkpoint(&mut self) {
         self.dirty = false;
-        self.saved_in = self.worker.round.get().number;
+        self.saved_in = self.worker.round.borrow().number;
         self.worker.save(&self.entity, &self.snapshot, self.sequence);
     }
 

@@ -4,6 +4,7 @@
 //! Laws 3 and 10: the mark is written last, after everything it promises, and journal segments are archived only
 //! behind the older of the two kept marks. A round that cannot be completed leaves the last mark in force.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -27,7 +28,10 @@ use crate::runtime::Shared;
 use crate::worker::{Inbound, Remembered};
 
 /// Most due times of cold entities woken at a time.
-const DUE_MAX: usize = 1_000;
+const DUE_MAX: usize = 10_000;
+
+/// Time between two looks for cold entities whose time has come: within the second that an expiry may be late.
+const DUE_EVERY: Duration = Duration::from_millis(500);
 
 /// A state on its way to the store.
 pub(crate) struct Row {
@@ -124,6 +128,9 @@ pub(crate) fn spawn(shared: Arc<Shared>, orders: Receiver<Order>) -> std::io::Re
             rounds: 0,
             last_from: FrameNumber(0),
             last_round: Instant::now(),
+            last_due: Instant::now(),
+            woken: HashSet::new(),
+            closing: HashSet::new(),
             broken: false,
         }
         .run(&orders);
@@ -136,6 +143,11 @@ struct Checkpointer {
     rounds: u64,
     last_from: FrameNumber,
     last_round: Instant,
+    last_due: Instant,
+    /// Due entries whose entities were woken since the running round began; they leave the store with the next one.
+    woken: HashSet<(u64, EntityKey)>,
+    /// Due entries whose wake-up the running round makes durable.
+    closing: HashSet<(u64, EntityKey)>,
     broken: bool,
 }
 
@@ -163,8 +175,11 @@ impl Checkpointer {
                     None => self.begin(vec![asked_by]),
                 },
                 Some(Order::Stop) => return,
-                None if !self.broken => self.wake_due(),
                 None => {}
+            }
+            if !self.broken && self.last_due.elapsed() >= DUE_EVERY {
+                self.last_due = Instant::now();
+                self.wake_due();
             }
             let pause = self.shared.limits.checkpoint_interval;
             let grown = self.shared.journal.next_frame() > self.last_from;
@@ -176,6 +191,7 @@ impl Checkpointer {
 
     fn begin(&mut self, asked_by: Vec<std::sync::mpsc::SyncSender<()>>) {
         self.rounds = self.rounds.saturating_add(1);
+        self.closing.extend(self.woken.drain());
         let from = self.shared.journal.next_frame();
         let waiting = self.shared.inboxes.len();
         self.current = Some(Round {
@@ -246,6 +262,9 @@ impl Checkpointer {
         let archive_below = shared.store.finish_round(&mark)?;
         let moved = archive_segments(shared.directory.paths(), shared.directory.engine(), archive_below)?;
         shared.store.answers_delete_before(mark.at_ms.saturating_sub(ANSWER_MEMORY_MS), 10_000)?;
+        // What these timers woke has changed, if it had to, before this round took its state.
+        let closing: Vec<_> = self.closing.drain().collect();
+        shared.store.due_remove(&closing)?;
         shared.rounds_done.store(round.number, Ordering::Release);
         self.last_from = round.from;
         metrics::counter!("doorbuster_checkpoint_rounds_total").increment(1);
@@ -277,11 +296,14 @@ impl Checkpointer {
     /// Wakes cold entities whose time has come.
     fn wake_due(&mut self) {
         let now = self.shared.clock.now();
-        let due = match self.shared.store.due_take_until(now.0, DUE_MAX) {
+        let due = match self.shared.store.due_until(now.0, DUE_MAX) {
             Ok(due) => due,
             Err(trouble) => return self.stop(&trouble.to_string()),
         };
-        for (_, entity) in due {
+        for (at, entity) in due {
+            if self.closing.contains(&(at, entity.clone())) || !self.woken.insert((at, entity.clone())) {
+                continue;
+            }
             if let Some(command) = crate::housekeeping::due_command(&entity) {
                 self.shared.post(Parcel::new(entity, Body::Internal(command)));
             }

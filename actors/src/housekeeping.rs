@@ -121,21 +121,22 @@ fn retire_idle(worker: &Rc<Worker>) {
 /// Hands over everything that changed since the last round, a slice at a time.
 async fn checkpoint(worker: Rc<Worker>, number: u64) {
     let (dirty, gone, sequences) = worker.take_changes();
-    worker.round.set(Round { number, pending: dirty.len(), failed: false });
+    let awaited = dirty.iter().cloned().collect();
+    *worker.round.borrow_mut() = Round { number, awaited, failed: false };
     for slice in dirty.chunks(SLICE) {
         for entity in slice {
             worker.dispatch(Parcel::new(entity.clone(), Body::Checkpoint));
         }
         tokio::task::yield_now().await;
     }
-    while worker.round.get().pending > 0 {
+    while !worker.round.borrow().awaited.is_empty() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     worker.save_remembered();
     if !gone.is_empty() {
         worker.when_durable(Pending::Portion(Box::new(Portion::Gone(gone))));
     }
-    let failed = worker.round.get().failed;
+    let failed = worker.round.borrow().failed;
     let done = Portion::Done { round: number, failed, sequences: Box::new(sequences) };
     worker.when_durable(Pending::Portion(Box::new(done)));
 }

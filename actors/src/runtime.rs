@@ -230,11 +230,9 @@ impl Shared {
         });
         let partition = entity.partition();
         let durable = self.journal.durable_frame();
-        let mut reader = JournalReader::open(self.directory.paths(), self.directory.engine(), from)?;
+        let mut reader =
+            JournalReader::open(self.directory.paths(), self.directory.engine(), from)?.until(durable);
         while let Some(frame) = reader.next_frame()? {
-            if frame.number > durable {
-                break;
-            }
             for record in records(frame.body) {
                 let Ok(record) = record else { continue };
                 if record.header.partition != partition || record.header.sequence <= stored.sequence {

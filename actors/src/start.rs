@@ -9,7 +9,7 @@ use doorbuster_engine::cart::CartStatus;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{RequestStamp, Timestamp};
 use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Settled, Snapshot, World};
-use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind};
+use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind, ColdRow};
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::error::{CheckpointError, StartError};
 use doorbuster_persistence::file_journal::JournalOptions;
@@ -44,7 +44,7 @@ impl Engine {
         let workers = options.workers.max(1);
         let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);
         let last_at = Timestamp(recovered.last_at_ms);
-        recall_answers(&recovered.store, &index, last_at)?;
+        recall_answers(&recovered.store, &index, last_at, options.limits.finished_max)?;
 
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let report = recovered.report.clone();
@@ -112,14 +112,23 @@ fn recall_answers(
     store: &CheckpointStore,
     index: &RequestIndex,
     last_at: Timestamp,
+    rows_max: usize,
 ) -> Result<(), CheckpointError> {
     let mut rows = Vec::new();
+    let keep_newest = |rows: &mut Vec<ColdRow>| {
+        rows.sort_by_key(|row| row.at_ms);
+        rows.drain(..rows.len().saturating_sub(rows_max));
+    };
     store.answers_for_each(|row| {
         if row.at_ms.saturating_add(ANSWER_MEMORY_MS) > last_at.0 {
             rows.push(row);
         }
+        // Older ones would leave the index again at once: they are not even gathered.
+        if rows.len() > rows_max.saturating_mul(2) {
+            keep_newest(&mut rows);
+        }
     })?;
-    rows.sort_by_key(|row| row.at_ms);
+    keep_newest(&mut rows);
     for row in rows {
         match row.kind {
             ColdKind::Answer => {

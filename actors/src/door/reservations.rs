@@ -118,7 +118,7 @@ impl Engine {
                 }
                 Some(Stage::Ended(record)) => {
                     let reply = fresh((*record).clone());
-                    return self.fence(home_of(&record), Ok(reply)).await;
+                    return self.fence_ended(&record, Ok(reply)).await;
                 }
                 Some(Stage::Claimed(_) | Stage::Settled(_)) | None => break,
             }
@@ -179,7 +179,7 @@ impl Engine {
             Some(Stage::Ended(record)) => match self.shared.index.stage(ticket.stamp.key) {
                 Some(Stage::Settled(answer)) if claim.is_none() && ticket.keyed => {
                     let reply = Reply { answer: (*answer).clone(), replayed: true };
-                    self.fence(home_of(&record), Ok(reply)).await
+                    self.fence_ended(&record, Ok(reply)).await
                 }
                 Some(_) | None => self.ended(&record, change).await,
             },
@@ -189,7 +189,16 @@ impl Engine {
 
     async fn ended(&self, record: &ReservationRecord, change: Change) -> Verdict {
         let verdict = ended::decide(record, change.action()).map(|answer| Reply { answer, replayed: false });
-        self.fence(home_of(record), verdict).await
+        self.fence_ended(record, verdict).await
+    }
+
+    /// Says what an ended reservation's record shows, once the ending is durable: its SKU or its coordinator recorded it.
+    async fn fence_ended(&self, record: &ReservationRecord, verdict: Verdict) -> Verdict {
+        let verdict = self.fence(EntityKey::Reservation(record.id), verdict).await;
+        match record.items.as_slice() {
+            [only] => self.fence(EntityKey::Sku(only.sku.clone()), verdict).await,
+            _ => verdict,
+        }
     }
 
     /// Units of an order are the order's: nobody else commits, lengthens or releases them.
@@ -230,14 +239,6 @@ impl Engine {
 
 fn fresh(record: ReservationRecord) -> Reply {
     Reply { answer: Answer::Reservation(record), replayed: false }
-}
-
-/// Whose worker recorded a reservation's ending: the SKU's for one SKU, else the coordinator's.
-fn home_of(record: &ReservationRecord) -> EntityKey {
-    match record.items.as_slice() {
-        [only] => EntityKey::Sku(only.sku.clone()),
-        _ => EntityKey::Reservation(record.id),
-    }
 }
 
 /// The refusal that the cards already show, if they do. Units a saga may give back count as there: whoever wants them

@@ -9,7 +9,7 @@ mod saving;
 mod seats;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,12 +94,12 @@ pub(crate) struct Stored {
 }
 
 /// A worker's part of a checkpoint round.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Round {
     /// Rounds are numbered from 1.
     pub(crate) number: u64,
-    /// States asked for and not yet written out.
-    pub(crate) pending: usize,
+    /// Entities asked for their state that have not handed it over.
+    pub(crate) awaited: HashSet<EntityKey, foldhash::fast::RandomState>,
     /// Some state cannot be had: the round must not count.
     pub(crate) failed: bool,
 }
@@ -148,7 +148,7 @@ pub(crate) struct Worker {
     gone: RefCell<Vec<(EntityKey, u64)>>,
     remembered: RefCell<Vec<Remembered>>,
     deferred: RefCell<Vec<Parcel>>,
-    pub(crate) round: Cell<Round>,
+    pub(crate) round: RefCell<Round>,
 }
 
 impl Worker {
@@ -179,7 +179,7 @@ impl Worker {
             gone: RefCell::default(),
             remembered: RefCell::new(seed.remembered),
             deferred: RefCell::default(),
-            round: Cell::default(),
+            round: RefCell::default(),
             shared,
         });
         worker.seat(seed.entities);

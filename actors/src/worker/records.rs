@@ -71,7 +71,7 @@ impl Worker {
             self.shared.die("a decided event could not be encoded");
         };
         buffer.records = buffer.records.saturating_add(1);
-        let full = buffer.bytes.len() >= FLUSH_BYTES;
+        let full = buffer.bytes.len() >= FLUSH_BYTES.min(self.shared.journal.frame_bytes_max() / 4);
         drop(buffer);
         self.allowance.set(self.allowance.get().saturating_sub(written));
         if full {

@@ -33,9 +33,7 @@ impl Worker {
         self.save_remembered();
         let row = Row::of(entity, snapshot, sequence);
         self.when_durable(Pending::Portion(Box::new(Portion::Row(Box::new(row)))));
-        let mut round = self.round.get();
-        round.pending = round.pending.saturating_sub(1);
-        self.round.set(round);
+        self.round.borrow_mut().awaited.remove(entity);
     }
 
     /// Writes remembered answers and endings to the checkpoint once they are durable.

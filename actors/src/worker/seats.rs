@@ -134,7 +134,8 @@ impl Worker {
     }
 
     /// An actor panicked in its turn: its state is dropped and built anew from the disk, three times a minute at most.
-    pub(crate) fn panicked(&self, entity: &EntityKey) {
+    /// `again` is what it was doing, if that may be tried once more: a saga's step, which nobody else would repeat.
+    pub(crate) fn panicked(&self, entity: &EntityKey, again: Option<Body>) {
         let now = Instant::now();
         let mut panics = self.panics.borrow_mut();
         let restarts = panics.entry(entity.clone()).or_insert(Restarts { count: 0, since: now });
@@ -150,10 +151,17 @@ impl Worker {
         if restarts.count > 3 {
             tracing::error!(%entity, "panicked more than three times in a minute; refused until the engine restarts");
             self.seats.borrow_mut().insert(entity.clone(), Seat::Quarantined);
+            if self.round.borrow_mut().awaited.remove(entity) {
+                self.round.borrow_mut().failed = true;
+            }
             return;
         }
         tracing::error!(%entity, restarts = restarts.count, "an actor panicked; it is rebuilt from the disk");
-        self.seats.borrow_mut().insert(entity.clone(), Seat::Absent(Vec::new()));
+        // A checkpoint round may have asked the lost actor; it asks the rebuilt one.
+        let asked = self.round.borrow().awaited.contains(entity);
+        let waiting = again.into_iter().chain(asked.then_some(Body::Checkpoint));
+        let waiting = waiting.map(|body| Parcel::new(entity.clone(), body)).collect();
+        self.seats.borrow_mut().insert(entity.clone(), Seat::Absent(waiting));
         // Its last records may still be on their way to the disk, so the rebuild waits in the gate behind them.
         let (shared, index, rebuilt) = (Arc::clone(&self.shared), self.index, entity.clone());
         self.when_durable(Pending::Effect(Box::new(move || shared.rebuild(index, rebuilt))));
@@ -209,10 +217,9 @@ impl Worker {
             Body::Checkpoint => {
                 // Its state cannot be had, or it left while the round ran: only the former spoils the round.
                 let quarantined = matches!(self.seats.borrow().get(&parcel.to), Some(Seat::Quarantined));
-                let mut round = self.round.get();
-                round.pending = round.pending.saturating_sub(1);
+                let mut round = self.round.borrow_mut();
+                round.awaited.remove(&parcel.to);
                 round.failed |= quarantined;
-                self.round.set(round);
             }
             Body::StepDone(_) | Body::Internal(_) | Body::Unpark | Body::Retire => {}
         }
