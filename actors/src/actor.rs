@@ -50,7 +50,7 @@ pub(crate) struct Turn(pub(crate) Parcel);
 pub(crate) struct EntityActor {
     pub(crate) worker: Rc<Worker>,
     pub(crate) entity: EntityKey,
-    pub(crate) snapshot: Box<Snapshot>,
+    pub(crate) snapshot: Snapshot,
     /// Sequence of its last event in its partition.
     sequence: u64,
     position: Position,
@@ -327,7 +327,7 @@ impl EntityActor {
 
     /// A checkout is answered by the order, so whoever waits for it here waits there from now on.
     fn hand_on_checkout(&mut self, request: RequestStamp) {
-        let Snapshot::Cart(cart) = &*self.snapshot else { return };
+        let Snapshot::Cart(cart) = &self.snapshot else { return };
         let CartStatus::CheckingOut { draft, .. } = cart.status() else { return };
         let order = EntityKey::Order(draft.order);
         if let Some(slot) = self.take_waiter(request) {
@@ -425,7 +425,7 @@ impl EntityActor {
     }
 
     fn part(&self, reservation: ReservationId) -> PartStatus {
-        match &*self.snapshot {
+        match &self.snapshot {
             Snapshot::Stock(stock) => stock.part(reservation),
             Snapshot::Reservation(_) | Snapshot::Cart(_) | Snapshot::Order(_) => PartStatus::Absent,
         }
@@ -468,7 +468,7 @@ impl EntityActor {
             self.dirty = true;
             self.worker.mark_dirty(&self.entity);
         }
-        self.after_turn(redefined || matches!(*self.snapshot, Snapshot::Stock(_)));
+        self.after_turn(redefined || matches!(self.snapshot, Snapshot::Stock(_)));
         Applied::Changed
     }
 
@@ -507,7 +507,7 @@ impl EntityActor {
 
     /// What a changed state obliges to: its card, its sagas' next steps, its timer, whoever is parked.
     fn after_turn(&mut self, publish: bool) {
-        if let Snapshot::Stock(stock) = &*self.snapshot {
+        if let Snapshot::Stock(stock) = &self.snapshot {
             self.tentative.measure(stock);
             if publish || self.card.is_none() {
                 let catalogue = &self.worker.shared.catalogue;
@@ -525,7 +525,7 @@ impl EntityActor {
             self.armed = Some(due);
             self.worker.wheel.borrow_mut().arm(due, Due::Entity(self.entity.clone()));
         }
-        if let Snapshot::Reservation(reservation) = &*self.snapshot
+        if let Snapshot::Reservation(reservation) = &self.snapshot
             && reservation.is_finished()
             && !reservation.is_absent()
         {
@@ -544,7 +544,7 @@ impl EntityActor {
 
     /// Whether a request that would be refused now may succeed as soon as some saga gives its units back.
     fn should_park(&self, command: &Command) -> bool {
-        let Snapshot::Stock(stock) = &*self.snapshot else { return false };
+        let Snapshot::Stock(stock) = &self.snapshot else { return false };
         let (wanted, partial) = match command {
             Command::Stock(StockCommand::Reserve(reserve)) => (reserve.quantity, reserve.partial),
             Command::Stock(StockCommand::HoldPart { quantity, partial, .. }) => (*quantity, *partial),
@@ -601,8 +601,8 @@ impl EntityActor {
         if in_use || self.tentative.units() > 0 {
             return;
         }
-        if matches!(*self.snapshot, Snapshot::Stock(_)) {
-            let snapshot = std::mem::replace(&mut self.snapshot, Box::new(Snapshot::absent(&self.entity)));
+        if matches!(self.snapshot, Snapshot::Stock(_)) {
+            let snapshot = std::mem::replace(&mut self.snapshot, Snapshot::absent(&self.entity));
             self.worker
                 .lay_down(&self.entity, Stored { snapshot, sequence: self.sequence, dirty: self.dirty });
             return;
@@ -616,7 +616,7 @@ impl EntityActor {
 
     /// The most bytes a turn may append: what its command brings and what its state may copy into an event.
     fn room_for(&self, command: &Command) -> usize {
-        let lines = match (command, &*self.snapshot) {
+        let lines = match (command, &self.snapshot) {
             (Command::Stock(_), _) => 0,
             (Command::Reservation(ReservationCommand::Request { items, .. }), _) => items.len(),
             (Command::Cart(CartCommand::AddLines { lines, .. } | CartCommand::Create { lines, .. }), _) => {

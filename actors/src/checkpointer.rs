@@ -161,6 +161,7 @@ impl Checkpointer {
             };
             match order {
                 Some(Order::Portion(portion)) => {
+                    self.shared.portions_waiting.fetch_sub(1, Ordering::Relaxed);
                     if self.broken {
                         continue;
                     }
@@ -340,5 +341,5 @@ pub(crate) fn load(
         return Ok(None);
     }
     let snapshot: Snapshot = decode(&row.blob)?;
-    Ok(Some(crate::worker::Stored { snapshot: Box::new(snapshot), sequence: row.sequence, dirty: false }))
+    Ok(Some(crate::worker::Stored { snapshot, sequence: row.sequence, dirty: false }))
 }

@@ -2,6 +2,7 @@
 //! no room, and lets idle actors go.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use doorbuster_engine::cart::CartCommand;
@@ -26,7 +27,10 @@ const DUE_MAX: usize = 2_000;
 const SLICE: usize = 128;
 
 /// Entities looked at for idleness in a second: a look is a few hundred nanoseconds.
-const LOOKED_AT_MAX: usize = 4_096;
+const LOOKED_AT_MAX: usize = 32_768;
+
+/// Portions that may wait for the checkpointer while a round hands over more: a few megabytes.
+const PORTIONS_MAX: usize = 4_096;
 
 /// Hears what other threads tell this worker.
 pub(crate) async fn listen(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Inbound>) {
@@ -112,8 +116,14 @@ pub(crate) fn due_command(entity: &EntityKey) -> Option<Command> {
 }
 
 fn retire_idle(worker: &Rc<Worker>) {
-    let Some(before) = Instant::now().checked_sub(worker.shared.limits.passivate_after) else { return };
-    for entity in worker.idle_since(before, LOOKED_AT_MAX) {
+    let limits = &worker.shared.limits;
+    let now = Instant::now();
+    let (Some(sleep), Some(passivate)) =
+        (now.checked_sub(limits.sleep_after), now.checked_sub(limits.passivate_after))
+    else {
+        return;
+    };
+    for entity in worker.idle_since(sleep, passivate, LOOKED_AT_MAX) {
         worker.dispatch(Parcel::new(entity, Body::Retire));
     }
 }
@@ -128,6 +138,9 @@ async fn checkpoint(worker: Rc<Worker>, number: u64) {
             worker.dispatch(Parcel::new(entity.clone(), Body::Checkpoint));
         }
         tokio::task::yield_now().await;
+        while worker.shared.portions_waiting.load(Ordering::Relaxed) > PORTIONS_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
     while !worker.round.borrow().awaited.is_empty() {
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -81,6 +81,8 @@ pub struct Limits {
     pub checkpoint_interval: Duration,
     /// How long an unused cart or order stays in memory.
     pub passivate_after: Duration,
+    /// How long an unused SKU keeps its actor. Its state stays in memory; the actor costs four times as much.
+    pub sleep_after: Duration,
     /// How long one call to a payment provider may take before its answer counts as unknown. Shorter than a request's
     /// deadline, so that a slow provider ends in `payment_pending`, not in a time-out.
     pub payment_deadline: Duration,
@@ -97,6 +99,7 @@ impl Default for Limits {
             finished_bytes_max: 512 << 20,
             checkpoint_interval: Duration::from_secs(10),
             passivate_after: Duration::from_secs(60),
+            sleep_after: Duration::from_secs(5),
             payment_deadline: Duration::from_secs(5),
             payment_pin: Duration::from_secs(15 * 60),
         }
@@ -145,6 +148,8 @@ pub(crate) struct Shared {
     pub(crate) answered: AtomicU64,
     pub(crate) drain_rate: AtomicU64,
     pub(crate) rounds_done: AtomicU64,
+    /// Portions the checkpointer has not taken yet: what keeps a round from outrunning the store.
+    pub(crate) portions_waiting: AtomicUsize,
     pub(crate) readiness: AtomicCell<Readiness>,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -174,6 +179,7 @@ impl Shared {
 
     /// Hands a portion to the checkpointer.
     pub(crate) fn checkpoint(&self, portion: Portion) {
+        self.portions_waiting.fetch_add(1, Ordering::Relaxed);
         let _ = self.checkpoints.send(Order::Portion(portion));
     }
 
@@ -224,7 +230,7 @@ impl Shared {
         let from = self.store.marks()?.first().map_or(FrameNumber::FIRST, |mark| mark.replay_from_frame);
         let mut exists = stored.is_some();
         let mut stored = stored.unwrap_or_else(|| Stored {
-            snapshot: Box::new(Snapshot::absent(entity)),
+            snapshot: Snapshot::absent(entity),
             sequence: 0,
             dirty: false,
         });

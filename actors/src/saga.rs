@@ -106,7 +106,7 @@ impl EntityActor {
     }
 
     fn wanted(&self) -> Vec<Work> {
-        match &*self.snapshot {
+        match &self.snapshot {
             Snapshot::Stock(_) => Vec::new(),
             Snapshot::Reservation(reservation) => reservation
                 .obligations()

@@ -97,6 +97,7 @@ impl Engine {
             answered: AtomicU64::new(0),
             drain_rate: AtomicU64::new(1_000),
             rounds_done: AtomicU64::new(0),
+            portions_waiting: AtomicUsize::new(0),
             readiness: AtomicCell::new(Readiness::Recovering),
             on_fatal: options.on_fatal,
         });
@@ -170,8 +171,7 @@ fn share_out(
         if touched.is_some() {
             seed.dirty.push(entity.clone());
         }
-        let stored =
-            Stored { snapshot: Box::new(snapshot), sequence: touched.unwrap_or(0), dirty: touched.is_some() };
+        let stored = Stored { snapshot, sequence: touched.unwrap_or(0), dirty: touched.is_some() };
         seed.entities.push((entity, stored));
     }
     // What the replayed tail settled is in no checkpoint yet: the first worker hands it over with its first round.

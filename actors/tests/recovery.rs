@@ -54,6 +54,7 @@ fn idle_carts_leave_memory_and_come_back_when_asked_for() {
     let quick = |options: &mut doorbuster_actors::EngineOptions| {
         options.limits.checkpoint_interval = Duration::from_millis(50);
         options.limits.passivate_after = Duration::from_millis(100);
+        options.limits.sleep_after = Duration::from_millis(100);
     };
     let created = with_options(data.path(), quick, async |engine| {
         define(&engine, "TEE", 5).await;

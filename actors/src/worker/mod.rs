@@ -86,7 +86,7 @@ pub(crate) enum Seat {
 /// A state as it was recovered or loaded.
 pub(crate) struct Stored {
     /// The state.
-    pub(crate) snapshot: Box<Snapshot>,
+    pub(crate) snapshot: Snapshot,
     /// Sequence of its last event in its partition.
     pub(crate) sequence: u64,
     /// Whether the checkpoint does not have it yet.
@@ -194,7 +194,7 @@ impl Worker {
         self.seats.borrow_mut().reserve(entities.len());
         for (entity, stored) in entities {
             let snapshot = &stored.snapshot;
-            if let (EntityKey::Sku(sku), Snapshot::Stock(stock)) = (&entity, &**snapshot) {
+            if let (EntityKey::Sku(sku), Snapshot::Stock(stock)) = (&entity, snapshot) {
                 let mut wheel = self.wheel.borrow_mut();
                 for (key, _, expires_at) in stock.reservations() {
                     wheel.arm(expires_at, Due::Reservation(sku.clone(), key.reservation()));

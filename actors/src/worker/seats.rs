@@ -65,7 +65,7 @@ impl Worker {
                 self.dispatch(parcel);
             }
             None if begins(&parcel.body) => {
-                let snapshot = Box::new(Snapshot::absent(&parcel.to));
+                let snapshot = Snapshot::absent(&parcel.to);
                 seats.insert(parcel.to.clone(), Seat::Idle(Stored { snapshot, sequence: 0, dirty: false }));
                 drop(seats);
                 self.dispatch(parcel);
@@ -253,14 +253,18 @@ impl Worker {
         }
     }
 
-    /// Looks at `limit` entities, going on where the last look ended; returns those nobody has used since `before`.
-    pub(crate) fn idle_since(&self, before: Instant, limit: usize) -> Vec<EntityKey> {
+    /// Looks at `limit` entities, going on where the last look ended; returns those nobody has used since `sleep` (SKUs)
+    /// or `passivate` (all others).
+    pub(crate) fn idle_since(&self, sleep: Instant, passivate: Instant, limit: usize) -> Vec<EntityKey> {
         let (leaving, seats) = (self.leaving.borrow(), self.seats.borrow());
         if leaving.is_empty() {
             return Vec::new();
         }
         let idle = |entity: &&EntityKey| match seats.get(*entity) {
-            Some(Seat::Live(_, figures)) => figures.last_used() < before && figures.depth() == 0,
+            Some(Seat::Live(_, figures)) => {
+                let before = if matches!(entity, EntityKey::Sku(_)) { sleep } else { passivate };
+                figures.last_used() < before && figures.depth() == 0
+            }
             Some(Seat::Idle(_)) => true,
             Some(Seat::Absent(_) | Seat::Quarantined) | None => false,
         };
