@@ -68,7 +68,7 @@ fn sixty_four_clients_after_a_thousand_units_get_exactly_a_thousand() {
 fn of_two_carts_after_the_last_x_and_the_last_y_exactly_one_wins() {
     let data = tempfile::tempdir().unwrap();
     with_engine(data.path(), async |engine| {
-        for round in 0..300 {
+        for round in 0..1_000 {
             let (x, y) = (format!("X{round}"), format!("Y{round}"));
             define(&engine, &x, 1).await;
             define(&engine, &y, 1).await;
