@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH,
@@ -34,6 +35,8 @@ pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempot
 pub(crate) static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Header that carries a cart's token.
 pub(crate) static CART_TOKEN: HeaderName = HeaderName::from_static("cart-token");
+/// Header that tells on every reply that acknowledgements are on no disk, where they are not.
+static DURABILITY: HeaderName = HeaderName::from_static("doorbuster-durability");
 /// W3C trace context.
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -317,6 +320,19 @@ fn is_json(request: &HttpRequest) -> bool {
             && kind[kind.len() - 5..].eq_ignore_ascii_case("+json"))
 }
 
+/// What comes of a body without waiting for the network.
+///
+/// The server begins a request before it looks at the bytes behind its head, so a body that is here already shows only
+/// once the request has given way: cheaper than a timer for each request.
+async fn arrived(payload: &mut web::Payload) -> Option<Option<Result<Bytes, PayloadError>>> {
+    let first = payload.next().now_or_never();
+    if first.is_some() {
+        return first;
+    }
+    tokio::task::yield_now().await;
+    payload.next().now_or_never()
+}
+
 /// Reads a body of at most `bytes_max` bytes within `patience`.
 ///
 /// The usual body is here already as one chunk: no copy and no timer then.
@@ -336,7 +352,7 @@ async fn read_body(
         return Err(too_large());
     }
     let broken = |_| Problem::malformed("the request body broke off");
-    let mut whole = match payload.next().now_or_never() {
+    let mut whole = match arrived(&mut payload).await {
         Some(None) => return Ok(Bytes::new()),
         Some(Some(chunk)) => {
             let chunk = chunk.map_err(broken)?;
@@ -360,11 +376,23 @@ async fn read_body(
     actix_rt::time::timeout(patience, rest).await.unwrap_or_else(|_| Err(Problem::body_too_slow()))
 }
 
+/// Takes what has arrived already of a body that nobody will read, so that its connection can be kept: with bytes left
+/// over it would be closed, and a client that sent a wrong header would have to connect again each time.
+pub(crate) async fn discard(payload: &mut web::Payload) {
+    let mut discarded = 0;
+    while discarded <= table::BODY_BYTES_MAX {
+        match arrived(payload).await {
+            Some(Some(Ok(chunk))) => discarded += chunk.len(),
+            Some(None | Some(Err(_))) | None => return,
+        }
+    }
+}
+
 /// Runs `handler` for one request of `route`, from head to reply.
 pub(crate) async fn observed<F, Fut>(
     route: usize,
     request: HttpRequest,
-    payload: web::Payload,
+    mut payload: web::Payload,
     handler: F,
 ) -> HttpResponse
 where
@@ -378,7 +406,10 @@ where
     let request_id = door.request_id(&request);
     let description = &table::ROUTES[route];
     let outcome = match admit(&request, description, &door) {
-        Err(problem) => Err(problem),
+        Err(problem) => {
+            discard(&mut payload).await;
+            Err(problem)
+        }
         Ok(admin) => {
             let deadline = started + Duration::from_millis(door.options.request_deadline_ms);
             let call = Call {
@@ -396,7 +427,7 @@ where
             })
         }
     };
-    let response = match outcome {
+    let mut response = match outcome {
         Ok(response) => response,
         Err(problem) => {
             if problem.status().is_server_error() {
@@ -405,6 +436,9 @@ where
             problem.reply(request_id.to_str().unwrap_or(""), Some(request.path()))
         }
     };
+    if door.options.durability != "local" {
+        response.headers_mut().insert(DURABILITY.clone(), HeaderValue::from_static(door.options.durability));
+    }
     let took = started.elapsed();
     door.meters.record(route, response.status(), took);
     tracing::debug!(

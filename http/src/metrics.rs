@@ -76,7 +76,7 @@ fn describe() {
 /// Statuses that have a counter of their own; any other is counted under its class's first.
 const STATUSES: &[u16] = &[
     200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 428, 429, 500,
-    501, 503,
+    503,
 ];
 
 struct RouteMeters {

@@ -100,8 +100,6 @@ codes! {
         "Read the stock and send its ETag in If-Match, so that nobody's change is overwritten unseen.";
     Internal, "internal", 500, false, "An error inside the engine",
         "Report the request_id; a retry with the same Idempotency-Key is safe and tells what became of the request.";
-    NotImplemented, "not_implemented", 501, false, "The protocol feature is not spoken here",
-        "Send the request with HTTP/1.1 and without that feature.";
     Overloaded, "overloaded", 503, true, "Too much at once",
         "Wait for Retry-After and repeat with the same key; nothing was done.";
     StorageFull, "storage_full", 503, true, "The disk is full",

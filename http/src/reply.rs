@@ -72,15 +72,8 @@ pub(crate) fn changed(call: &Call, verdict: Verdict, success: StatusCode) -> Res
     if replayed {
         headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
     }
-    if call.door.options.durability != "local" {
-        headers.insert(DURABILITY.clone(), HeaderValue::from_static(call.door.options.durability));
-    }
     Ok(response)
 }
-
-/// Tells on every acknowledgement that it is not on a disk, where it is not.
-static DURABILITY: actix_web::http::header::HeaderName =
-    actix_web::http::header::HeaderName::from_static("doorbuster-durability");
 
 /// The reply to a call that reads something with a version.
 pub(crate) fn read(call: &Call, verdict: Verdict) -> Result<HttpResponse, Problem> {

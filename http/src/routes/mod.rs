@@ -17,7 +17,7 @@ pub mod table;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, Resource};
 
-use crate::door::{observed, stray};
+use crate::door::{discard, observed, stray};
 use crate::problem::Problem;
 
 /// Binds handlers to the table's routes by name, grouped by the beginning of their paths.
@@ -149,12 +149,14 @@ fn allowed(path: &str) -> String {
 }
 
 fn closed(path: &'static str, resource: Resource) -> Resource {
-    resource.default_service(web::to(move |request: HttpRequest| async move {
+    resource.default_service(web::to(move |request: HttpRequest, mut payload: web::Payload| async move {
+        discard(&mut payload).await;
         stray(&request, &Problem::method_not_allowed(allowed(path)))
     }))
 }
 
-async fn nowhere(request: HttpRequest) -> actix_web::HttpResponse {
+async fn nowhere(request: HttpRequest, mut payload: web::Payload) -> actix_web::HttpResponse {
+    discard(&mut payload).await;
     stray(&request, &Problem::not_found("nothing is at this path; /docs lists every path"))
 }
 

@@ -515,8 +515,7 @@ impl Route {
             | Code::IllegalTransition
             | Code::PriceChanged
             | Code::ReservationExpired
-            | Code::CartExpired
-            | Code::NotImplemented => false,
+            | Code::CartExpired => false,
         };
         Code::ALL.iter().copied().filter(|code| self.refusals.contains(code) || implied(*code)).collect()
     }

@@ -348,3 +348,20 @@ fn strange_paths_are_not_found_and_never_a_failure() {
         shop.refused(get(path), 404, "not_found");
     }
 }
+
+#[test]
+fn a_refused_request_leaves_its_connection_usable() {
+    let shop = Shop::open();
+    let mut connection = shop.connect();
+    for (request, status) in [
+        (post("/v1/reservations").json(json!({"items": []})), 400),
+        (post("/livez").json(json!({"a": 1})), 405),
+        (post("/nowhere").json(json!({"a": 1})), 404),
+        (put("/v1/admin/skus/A").fresh_key().json(json!({"a": 1})), 401),
+        (post("/v1/reservations").fresh_key().json(json!({"items": []})), 422),
+    ] {
+        let answer = connection.send(request);
+        assert_eq!((answer.status, answer.header("connection")), (status, None), "{}", answer.text());
+    }
+    assert_eq!(connection.send(get("/livez")).status, 200);
+}
