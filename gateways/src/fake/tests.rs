@@ -149,7 +149,7 @@ async fn slow_and_timeout_take_as_long_as_the_options_say() {
 async fn a_void_during_a_slow_charge_wins() {
     let fake = Fake::default();
     let charge = tokio::spawn(fake.charge(&request("slow")));
-    tokio::time::advance(Duration::from_millis(1_000)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(fake.void(&request("slow"), None).await, VoidOutcome::Voided);
     assert_eq!(name(&charge.await.unwrap()), "declined");
 }
