@@ -133,15 +133,16 @@ impl Engine {
         self.shared.secrets.cart_token_matches(cart, token)
     }
 
-    /// From now on changes are refused with `draining`; what is in flight goes on.
+    /// From now on the engine calls itself draining, so that balancers turn away; it still takes what comes.
     pub fn begin_drain(&self) {
         self.shared.readiness.store(Readiness::Draining);
     }
 
-    /// Waits until everything in flight is answered, writes a last checkpoint and closes the journal. Call it while the
+    /// Refuses further changes with `draining`, waits until everything in flight is answered, writes a last checkpoint and closes the journal. Call it while the
     /// workers still run.
     pub async fn drain(&self) {
         self.begin_drain();
+        self.shared.closed.store(true, Ordering::Release);
         let until = Instant::now() + DRAIN_MAX;
         while self.shared.in_flight.load(Ordering::Relaxed) > 0 && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -244,12 +245,13 @@ impl Engine {
         });
     }
 
-    /// Refuses changes while draining.
+    /// Refuses changes before the workers are there, and once the drain has begun in earnest.
     pub(crate) fn check_open(&self) -> Result<(), Refusal> {
         match self.readiness() {
             Readiness::Ready => Ok(()),
             Readiness::Recovering => Err(Refusal::Recovering { retry_after_ms: 1_000 }),
-            Readiness::Draining => Err(Refusal::Draining),
+            Readiness::Draining if self.shared.closed.load(Ordering::Acquire) => Err(Refusal::Draining),
+            Readiness::Draining => Ok(()),
         }
     }
 }

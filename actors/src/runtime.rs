@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -151,6 +151,8 @@ pub(crate) struct Shared {
     /// Portions the checkpointer has not taken yet: what keeps a round from outrunning the store.
     pub(crate) portions_waiting: AtomicUsize,
     pub(crate) readiness: AtomicCell<Readiness>,
+    /// Changes are refused: the drain is past its grace.
+    pub(crate) closed: AtomicBool,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 

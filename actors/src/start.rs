@@ -1,7 +1,7 @@
 //! Starting an engine: lock, recover, share out, serve.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
@@ -99,6 +99,7 @@ impl Engine {
             rounds_done: AtomicU64::new(0),
             portions_waiting: AtomicUsize::new(0),
             readiness: AtomicCell::new(Readiness::Recovering),
+            closed: AtomicBool::new(false),
             on_fatal: options.on_fatal,
         });
         let thread = checkpointer::spawn(Arc::clone(&shared), orders)

@@ -3,6 +3,9 @@
 //! A turn is: claim journal room, decide, fold, append, answer through the gate, then do what the new state obliges to.
 //! No lock, no await, no rule of stock or money: those are the machine's. Start at [`EntityActor::apply`].
 
+mod client;
+mod stock;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -10,36 +13,34 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message};
-use doorbuster_engine::answer::{Answer, Folded, Missing, Refusal};
-use doorbuster_engine::cart::{CartCommand, CartStatus};
+use doorbuster_engine::answer::{Answer, Folded, Refusal};
+use doorbuster_engine::cart::CartCommand;
 use doorbuster_engine::command::Command;
-use doorbuster_engine::ended::{self, EndedAction};
 use doorbuster_engine::envelope::{Decision, Envelope};
 use doorbuster_engine::event::{EntityKey, Event};
-use doorbuster_engine::identity::{OrderId, Position, Recorded, RequestStamp, ReservationId, Timestamp};
+use doorbuster_engine::identity::{OrderId, Position, Recorded, RequestStamp, Timestamp};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
-use doorbuster_engine::stock::{PartStatus, StockCommand, StockEvent};
+use doorbuster_engine::stock::StockEvent;
 use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
 
 use crate::catalogue::Card;
 use crate::checkpointer::Portion;
-use crate::index::{Home, Stage};
-use crate::message::{Body, Client, Parcel, Seen, Slot, Step, StepDone, StepKind, StepOutcome};
+use crate::index::Home;
+use crate::message::{Body, Parcel, Seen, Slot};
 use crate::saga::Saga;
 use crate::stats::ActorStats;
 use crate::tentative::Tentative;
 use crate::types::Reply;
 use crate::worker::{Due, Pending, Remembered, Stored, Worker};
 
+use stock::timer_of;
+
 /// Journal room for a turn whose events do not grow with the state.
 const TURN_BYTES: usize = 4 * 1024;
 
 /// Journal room for one cart or order line more: SKU, name, numbers, and as much again for what comes with them.
 const LINE_BYTES: usize = 640;
-
-/// How long a request waits for units that a saga holds tentatively before it is refused after all.
-const PARKED_MS: u64 = 1_000;
 
 /// A parcel in an actor's mailbox.
 #[derive(Message)]
@@ -205,147 +206,6 @@ impl EntityActor {
         }
     }
 
-    fn client(&mut self, client: Client, sent: Instant, now: Instant, may_park: bool) {
-        let Client { command, ticket, slot, claim } = client;
-        if now > ticket.deadline {
-            // Nothing was decided, so this is a definite refusal, not a time-out.
-            metrics::counter!("doorbuster_actor_expired_total", "kind" => self.entity.kind()).increment(1);
-            self.worker.reply_now(slot, Err(Refusal::DeadlineExceeded));
-            return;
-        }
-        let request = ticket.stamp;
-        if ticket.keyed
-            && let Some(answer) = self.told_before(request, &command)
-        {
-            self.worker.when_durable(Pending::Reply(slot, Ok(Reply { answer, replayed: true })));
-            return;
-        }
-        if may_park && self.should_park(&command) {
-            self.park(Parcel {
-                to: self.entity.clone(),
-                sent,
-                body: Body::Client(Client { command, ticket, slot, claim }),
-            });
-            return;
-        }
-        let name = command.name();
-        let ended_action = ended_action(&command);
-        let creates = matches!(
-            command,
-            Command::Stock(StockCommand::Reserve(_))
-                | Command::Reservation(ReservationCommand::Request { .. })
-        );
-        self.waiters.push((request, slot));
-        let applied = self.apply(command, Some(request), ticket.keyed);
-        self.stats.remember(self.worker.now(), name, applied.name());
-        match applied {
-            Applied::Changed => {
-                if ticket.keyed && self.waiters.iter().any(|(waiting, _)| waiting.key == request.key) {
-                    // A saga has it in hand from here: a copy of it joins, and the key stays taken.
-                    self.worker.shared.index.open(request, Home::of(&self.entity));
-                }
-                self.hand_on_checkout(request);
-            }
-            Applied::Joined => self.hand_on_checkout(request),
-            Applied::Answered(answer) => {
-                if let Some(slot) = self.take_waiter(request) {
-                    let reply = Reply { answer, replayed: creates };
-                    self.worker.when_durable(Pending::Reply(slot, Ok(reply)));
-                }
-            }
-            Applied::Refused(refusal) => {
-                if let Some(slot) = self.take_waiter(request) {
-                    self.refuse_client(slot, refusal, ended_action);
-                }
-            }
-            Applied::Nothing => {
-                if let Some(slot) = self.take_waiter(request) {
-                    self.worker.reply_now(slot, Err(Refusal::InProgress { retry_after_ms: 500 }));
-                }
-            }
-        }
-        drop(claim);
-    }
-
-    /// The answer this request had before, if it had one.
-    fn told_before(&self, request: RequestStamp, command: &Command) -> Option<Answer> {
-        match self.worker.shared.index.stage(request.key)? {
-            Stage::Settled(answer) => Some((*answer).clone()),
-            Stage::Ended(record) => match command {
-                Command::Stock(StockCommand::Reserve(_))
-                | Command::Reservation(ReservationCommand::Request { .. }) => {
-                    Some(Answer::Reservation(record.first()))
-                }
-                Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => None,
-            },
-            Stage::Claimed(_) | Stage::Open(_) => None,
-        }
-    }
-
-    /// Says a refusal: at once where it promises nothing, else when what it reflects is durable. A reservation that is
-    /// no longer held here may have ended; then its record answers.
-    fn refuse_client(&self, slot: Slot, refusal: Refusal, action: Option<(ReservationId, EndedAction)>) {
-        let verdict = match (&refusal, action) {
-            (Refusal::NotFound(Missing::Reservation), Some((id, action))) => {
-                match self.worker.shared.index.stage(id.request_key()) {
-                    Some(Stage::Ended(record)) => ended::decide(&record, action),
-                    Some(Stage::Claimed(_) | Stage::Open(_) | Stage::Settled(_)) | None => Err(refusal),
-                }
-            }
-            (
-                Refusal::InsufficientStock(_)
-                | Refusal::Validation(_)
-                | Refusal::Overloaded { .. }
-                | Refusal::StorageFull { .. }
-                | Refusal::DeadlineExceeded,
-                _,
-            ) => {
-                self.worker.reply_now(slot, Err(refusal));
-                return;
-            }
-            _ => Err(refusal),
-        };
-        let verdict = verdict.map(|answer| Reply { answer, replayed: false });
-        self.worker.when_durable(Pending::Reply(slot, verdict));
-    }
-
-    /// Lets a copy of a running request wait with it, or answers it if the verdict is known.
-    fn join(&mut self, request: RequestStamp, slot: Slot) {
-        match self.worker.shared.index.stage(request.key) {
-            Some(Stage::Settled(answer)) => {
-                let reply = Reply { answer: (*answer).clone(), replayed: true };
-                self.worker.when_durable(Pending::Reply(slot, Ok(reply)));
-            }
-            Some(Stage::Open(_)) if self.saga.is_running() || self.snapshot.is_resident() => {
-                self.waiters.push((request, slot));
-            }
-            Some(Stage::Claimed(_) | Stage::Open(_) | Stage::Ended(_)) | None => {
-                self.worker.reply_now(slot, Err(Refusal::InProgress { retry_after_ms: 500 }));
-            }
-        }
-    }
-
-    /// A checkout is answered by the order, so whoever waits for it here waits there from now on.
-    fn hand_on_checkout(&mut self, request: RequestStamp) {
-        let Snapshot::Cart(cart) = &self.snapshot else { return };
-        let CartStatus::CheckingOut { draft, .. } = cart.status() else { return };
-        let order = EntityKey::Order(draft.order);
-        if let Some(slot) = self.take_waiter(request) {
-            self.worker.send(Parcel::new(order, Body::Await(request, slot)));
-        }
-    }
-
-    fn take_waiter(&mut self, request: RequestStamp) -> Option<Slot> {
-        let at = self.waiters.iter().position(|(waiting, _)| waiting.key == request.key)?;
-        Some(self.waiters.swap_remove(at).1)
-    }
-
-    fn fail_waiters(&mut self, refusal: &Refusal) {
-        for (_, slot) in std::mem::take(&mut self.waiters) {
-            self.worker.reply_now(slot, Err(refusal.clone()));
-        }
-    }
-
     /// A result or timer as a command; without journal room it comes again.
     pub(crate) fn internal(&mut self, command: Command) {
         let name = command.name();
@@ -365,69 +225,6 @@ impl EntityActor {
         } else {
             let told = Body::Internal(Command::Order(OrderCommand::CartTold));
             self.worker.send(Parcel::new(EntityKey::Order(order), told));
-        }
-    }
-
-    /// A saga's step at this SKU.
-    fn step(&mut self, step: Step, sent: Instant, may_park: bool) {
-        let reservation = step.reservation;
-        let command = match step.kind {
-            StepKind::Hold { quantity, partial, home } => {
-                StockCommand::HoldPart { reservation, quantity, partial, home }
-            }
-            StepKind::Settle => {
-                self.tentative.settle(reservation);
-                self.after_turn(true);
-                return;
-            }
-            StepKind::Sell => StockCommand::SellPart { reservation },
-            StepKind::Free => StockCommand::FreePart { reservation },
-            StepKind::Restock { step, quantity, order } => StockCommand::Restock { step, quantity, order },
-        };
-        let command = Command::Stock(command);
-        if may_park && self.should_park(&command) {
-            self.park(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
-            return;
-        }
-        let name = command.name();
-        let tentative = matches!(step.kind, StepKind::Hold { .. });
-        if tentative {
-            // Before the turn publishes: a reader must not take the units for gone while they may come back.
-            self.tentative.expect(reservation);
-        } else {
-            self.tentative.settle(reservation);
-        }
-        let applied = self.apply(command, None, false);
-        self.stats.remember(self.worker.now(), name, applied.name());
-        let outcome = match (step.kind, applied) {
-            (_, Applied::Refused(Refusal::StorageFull { .. })) => {
-                self.worker.defer(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
-                return;
-            }
-            (StepKind::Hold { .. }, Applied::Refused(refusal)) => {
-                self.tentative.settle(reservation);
-                StepOutcome::Refused(available_of(&refusal))
-            }
-            (StepKind::Hold { .. }, _) => match self.part(reservation) {
-                PartStatus::Held(quantity) => StepOutcome::Held(quantity),
-                PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => {
-                    self.tentative.settle(reservation);
-                    StepOutcome::Refused(0)
-                }
-            },
-            (StepKind::Settle | StepKind::Sell | StepKind::Free | StepKind::Restock { .. }, _) => {
-                StepOutcome::Done
-            }
-        };
-        let EntityKey::Sku(sku) = self.entity.clone() else { return };
-        let done = StepDone { sku, kind: step.kind, outcome };
-        self.worker.send(Parcel::new(step.from, Body::StepDone(done)));
-    }
-
-    fn part(&self, reservation: ReservationId) -> PartStatus {
-        match &self.snapshot {
-            Snapshot::Stock(stock) => stock.part(reservation),
-            Snapshot::Reservation(_) | Snapshot::Cart(_) | Snapshot::Order(_) => PartStatus::Absent,
         }
     }
 
@@ -533,62 +330,6 @@ impl EntityActor {
         }
     }
 
-    fn arm_reservation(&self, reservation: ReservationId, due: DueAt, now: Timestamp) {
-        let EntityKey::Sku(sku) = &self.entity else { return };
-        let due = match due {
-            DueAt::After(ttl_ms) => now.plus_ms(ttl_ms),
-            DueAt::At(at) => at,
-        };
-        self.worker.wheel.borrow_mut().arm(due, Due::Reservation(sku.clone(), reservation));
-    }
-
-    /// Whether a request that would be refused now may succeed as soon as some saga gives its units back.
-    fn should_park(&self, command: &Command) -> bool {
-        let Snapshot::Stock(stock) = &self.snapshot else { return false };
-        let (wanted, partial) = match command {
-            Command::Stock(StockCommand::Reserve(reserve)) => (reserve.quantity, reserve.partial),
-            Command::Stock(StockCommand::HoldPart { quantity, partial, .. }) => (*quantity, *partial),
-            Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => {
-                return false;
-            }
-        };
-        let sellable = stock.sellable();
-        let tentative = self.tentative.units();
-        let wanted_at_least = if partial { 1 } else { wanted };
-        tentative > 0 && sellable < wanted_at_least && wanted_at_least <= sellable.saturating_add(tentative)
-    }
-
-    fn park(&mut self, parcel: Parcel) {
-        if self.parked.is_empty()
-            && let EntityKey::Sku(sku) = &self.entity
-        {
-            let due = self.worker.now().plus_ms(PARKED_MS);
-            self.worker.wheel.borrow_mut().arm(due, Due::Parked(sku.clone()));
-        }
-        self.parked.push_back(parcel);
-    }
-
-    /// Tries parked requests again, in the order they came; those still blocked park again if they may.
-    fn unpark(&mut self, may_park: bool) {
-        let now = Instant::now();
-        for parcel in std::mem::take(&mut self.parked) {
-            match parcel.body {
-                Body::Client(client) => self.client(client, parcel.sent, now, may_park),
-                Body::Step(step) => self.step(step, parcel.sent, may_park),
-                Body::Await(..)
-                | Body::Start(..)
-                | Body::StepDone(_)
-                | Body::Internal(_)
-                | Body::TellCart { .. }
-                | Body::Query(_)
-                | Body::Fence(..)
-                | Body::Checkpoint
-                | Body::Unpark
-                | Body::Retire => {}
-            }
-        }
-    }
-
     fn checkpoint(&mut self) {
         self.dirty = false;
         self.saved_in = self.worker.round.borrow().number;
@@ -633,54 +374,5 @@ impl EntityActor {
             (Command::Reservation(_) | Command::Cart(_) | Command::Order(_), _) => 100,
         };
         TURN_BYTES.saturating_add(lines.saturating_mul(LINE_BYTES))
-    }
-}
-
-/// When a reservation's timer is due, as its event tells.
-#[derive(Clone, Copy)]
-enum DueAt {
-    After(u64),
-    At(Timestamp),
-}
-
-fn timer_of(event: &Event) -> Option<(ReservationId, DueAt)> {
-    match event {
-        Event::Stock(StockEvent::Reserved { reservation, ttl_ms, .. }) => {
-            Some((*reservation, DueAt::After(*ttl_ms)))
-        }
-        Event::Stock(StockEvent::Extended { reservation, expires_at }) => {
-            Some((*reservation, DueAt::At(*expires_at)))
-        }
-        Event::Stock(_) | Event::Reservation(_) | Event::Cart(_) | Event::Order(_) => None,
-    }
-}
-
-fn ended_action(command: &Command) -> Option<(ReservationId, EndedAction)> {
-    match command {
-        Command::Stock(StockCommand::Commit { reservation }) => Some((*reservation, EndedAction::Commit)),
-        Command::Stock(StockCommand::Release { reservation }) => Some((*reservation, EndedAction::Release)),
-        Command::Stock(StockCommand::Extend { reservation, .. }) => Some((*reservation, EndedAction::Extend)),
-        Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => None,
-    }
-}
-
-fn available_of(refusal: &Refusal) -> i64 {
-    match refusal {
-        Refusal::InsufficientStock(shortages) => shortages.first().map_or(0, |shortage| shortage.available),
-        Refusal::NotFound(_)
-        | Refusal::IllegalTransition { .. }
-        | Refusal::ReservationExpired
-        | Refusal::CartExpired
-        | Refusal::PriceChanged { .. }
-        | Refusal::VersionMismatch { .. }
-        | Refusal::PaymentDeclined { .. }
-        | Refusal::Validation(_)
-        | Refusal::KeyReused
-        | Refusal::InProgress { .. }
-        | Refusal::Overloaded { .. }
-        | Refusal::StorageFull { .. }
-        | Refusal::Draining
-        | Refusal::Recovering { .. }
-        | Refusal::DeadlineExceeded => 0,
     }
 }

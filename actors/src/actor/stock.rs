@@ -1,0 +1,179 @@
+//! What only a SKU's actor does: steps of sagas, and requests parked until tentative units are settled.
+
+use std::time::Instant;
+
+use doorbuster_engine::answer::Refusal;
+use doorbuster_engine::command::Command;
+use doorbuster_engine::event::{EntityKey, Event};
+use doorbuster_engine::identity::{ReservationId, Timestamp};
+use doorbuster_engine::stock::{PartStatus, StockCommand, StockEvent};
+use doorbuster_engine::world::Snapshot;
+
+use crate::message::{Body, Parcel, Step, StepDone, StepKind, StepOutcome};
+use crate::worker::Due;
+
+use super::{Applied, EntityActor};
+
+/// How long a request waits for units that a saga holds tentatively before it is refused after all.
+const PARKED_MS: u64 = 1_000;
+
+impl EntityActor {
+    /// A saga's step at this SKU.
+    pub(super) fn step(&mut self, step: Step, sent: Instant, may_park: bool) {
+        let reservation = step.reservation;
+        let command = match step.kind {
+            StepKind::Hold { quantity, partial, home } => {
+                StockCommand::HoldPart { reservation, quantity, partial, home }
+            }
+            StepKind::Settle => {
+                self.tentative.settle(reservation);
+                self.after_turn(true);
+                return;
+            }
+            StepKind::Sell => StockCommand::SellPart { reservation },
+            StepKind::Free => StockCommand::FreePart { reservation },
+            StepKind::Restock { step, quantity, order } => StockCommand::Restock { step, quantity, order },
+        };
+        let command = Command::Stock(command);
+        if may_park && self.should_park(&command) {
+            self.park(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
+            return;
+        }
+        let name = command.name();
+        let tentative = matches!(step.kind, StepKind::Hold { .. });
+        if tentative {
+            // Before the turn publishes: a reader must not take the units for gone while they may come back.
+            self.tentative.expect(reservation);
+        } else {
+            self.tentative.settle(reservation);
+        }
+        let applied = self.apply(command, None, false);
+        self.stats.remember(self.worker.now(), name, applied.name());
+        let outcome = match (step.kind, applied) {
+            (_, Applied::Refused(Refusal::StorageFull { .. })) => {
+                self.worker.defer(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
+                return;
+            }
+            (StepKind::Hold { .. }, Applied::Refused(refusal)) => {
+                self.tentative.settle(reservation);
+                StepOutcome::Refused(available_of(&refusal))
+            }
+            (StepKind::Hold { .. }, _) => match self.part(reservation) {
+                PartStatus::Held(quantity) => StepOutcome::Held(quantity),
+                PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => {
+                    self.tentative.settle(reservation);
+                    StepOutcome::Refused(0)
+                }
+            },
+            (StepKind::Settle | StepKind::Sell | StepKind::Free | StepKind::Restock { .. }, _) => {
+                StepOutcome::Done
+            }
+        };
+        let EntityKey::Sku(sku) = self.entity.clone() else { return };
+        let done = StepDone { sku, kind: step.kind, outcome };
+        self.worker.send(Parcel::new(step.from, Body::StepDone(done)));
+    }
+
+    pub(super) fn part(&self, reservation: ReservationId) -> PartStatus {
+        match &self.snapshot {
+            Snapshot::Stock(stock) => stock.part(reservation),
+            Snapshot::Reservation(_) | Snapshot::Cart(_) | Snapshot::Order(_) => PartStatus::Absent,
+        }
+    }
+
+    pub(super) fn arm_reservation(&self, reservation: ReservationId, due: DueAt, now: Timestamp) {
+        let EntityKey::Sku(sku) = &self.entity else { return };
+        let due = match due {
+            DueAt::After(ttl_ms) => now.plus_ms(ttl_ms),
+            DueAt::At(at) => at,
+        };
+        self.worker.wheel.borrow_mut().arm(due, Due::Reservation(sku.clone(), reservation));
+    }
+
+    /// Whether a request that would be refused now may succeed as soon as some saga gives its units back.
+    pub(super) fn should_park(&self, command: &Command) -> bool {
+        let Snapshot::Stock(stock) = &self.snapshot else { return false };
+        let (wanted, partial) = match command {
+            Command::Stock(StockCommand::Reserve(reserve)) => (reserve.quantity, reserve.partial),
+            Command::Stock(StockCommand::HoldPart { quantity, partial, .. }) => (*quantity, *partial),
+            Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => {
+                return false;
+            }
+        };
+        let sellable = stock.sellable();
+        let tentative = self.tentative.units();
+        let wanted_at_least = if partial { 1 } else { wanted };
+        tentative > 0 && sellable < wanted_at_least && wanted_at_least <= sellable.saturating_add(tentative)
+    }
+
+    pub(super) fn park(&mut self, parcel: Parcel) {
+        if self.parked.is_empty()
+            && let EntityKey::Sku(sku) = &self.entity
+        {
+            let due = self.worker.now().plus_ms(PARKED_MS);
+            self.worker.wheel.borrow_mut().arm(due, Due::Parked(sku.clone()));
+        }
+        self.parked.push_back(parcel);
+    }
+
+    /// Tries parked requests again, in the order they came; those still blocked park again if they may.
+    pub(super) fn unpark(&mut self, may_park: bool) {
+        let now = Instant::now();
+        for parcel in std::mem::take(&mut self.parked) {
+            match parcel.body {
+                Body::Client(client) => self.client(client, parcel.sent, now, may_park),
+                Body::Step(step) => self.step(step, parcel.sent, may_park),
+                Body::Await(..)
+                | Body::Start(..)
+                | Body::StepDone(_)
+                | Body::Internal(_)
+                | Body::TellCart { .. }
+                | Body::Query(_)
+                | Body::Fence(..)
+                | Body::Checkpoint
+                | Body::Unpark
+                | Body::Retire => {}
+            }
+        }
+    }
+}
+
+/// When a reservation's timer is due, as its event tells.
+#[derive(Clone, Copy)]
+pub(super) enum DueAt {
+    After(u64),
+    At(Timestamp),
+}
+
+pub(super) fn timer_of(event: &Event) -> Option<(ReservationId, DueAt)> {
+    match event {
+        Event::Stock(StockEvent::Reserved { reservation, ttl_ms, .. }) => {
+            Some((*reservation, DueAt::After(*ttl_ms)))
+        }
+        Event::Stock(StockEvent::Extended { reservation, expires_at }) => {
+            Some((*reservation, DueAt::At(*expires_at)))
+        }
+        Event::Stock(_) | Event::Reservation(_) | Event::Cart(_) | Event::Order(_) => None,
+    }
+}
+
+fn available_of(refusal: &Refusal) -> i64 {
+    match refusal {
+        Refusal::InsufficientStock(shortages) => shortages.first().map_or(0, |shortage| shortage.available),
+        Refusal::NotFound(_)
+        | Refusal::IllegalTransition { .. }
+        | Refusal::ReservationExpired
+        | Refusal::CartExpired
+        | Refusal::PriceChanged { .. }
+        | Refusal::VersionMismatch { .. }
+        | Refusal::PaymentDeclined { .. }
+        | Refusal::Validation(_)
+        | Refusal::KeyReused
+        | Refusal::InProgress { .. }
+        | Refusal::Overloaded { .. }
+        | Refusal::StorageFull { .. }
+        | Refusal::Draining
+        | Refusal::Recovering { .. }
+        | Refusal::DeadlineExceeded => 0,
+    }
+}
