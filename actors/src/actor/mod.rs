@@ -88,6 +88,15 @@ pub(crate) enum Applied {
     Joined,
 }
 
+/// What a SKU's card must be told after a turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Units may have moved.
+    Figures,
+    /// Name, price or policy changed.
+    Definition,
+}
+
 impl Applied {
     fn name(&self) -> &'static str {
         match self {
@@ -105,7 +114,7 @@ impl Actor for EntityActor {
 
     fn started(&mut self, _: &mut Self::Context) {
         // A recovered saga goes on where its state says it stands; a recovered SKU shows its card.
-        if catch_unwind(AssertUnwindSafe(|| self.after_turn(false))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| self.after_turn(News::Figures))).is_err() {
             self.fail(None);
         }
     }
@@ -265,7 +274,9 @@ impl EntityActor {
             self.dirty = true;
             self.worker.mark_dirty(&self.entity);
         }
-        self.after_turn(redefined || matches!(self.snapshot, Snapshot::Stock(_)));
+        // Never between two events of one decision: they reach the disk together or not at all.
+        self.worker.flush_if_full();
+        self.after_turn(if redefined { News::Definition } else { News::Figures });
         Applied::Changed
     }
 
@@ -303,13 +314,12 @@ impl EntityActor {
     }
 
     /// What a changed state obliges to: its card, its sagas' next steps, its timer, whoever is parked.
-    fn after_turn(&mut self, publish: bool) {
+    fn after_turn(&mut self, news: News) {
         if let Snapshot::Stock(stock) = &self.snapshot {
             self.tentative.measure(stock);
-            if publish || self.card.is_none() {
-                let catalogue = &self.worker.shared.catalogue;
-                self.card = catalogue.publish(self.card.as_ref(), stock, self.tentative.units(), publish);
-            }
+            let redefined = news == News::Definition;
+            let catalogue = &self.worker.shared.catalogue;
+            self.card = catalogue.publish(self.card.as_ref(), stock, self.tentative.units(), redefined);
             if self.tentative.take_eased() {
                 self.unpark(true);
             }

@@ -12,7 +12,7 @@ use doorbuster_engine::world::Snapshot;
 use crate::message::{Body, Parcel, Step, StepDone, StepKind, StepOutcome};
 use crate::worker::Due;
 
-use super::{Applied, EntityActor};
+use super::{Applied, EntityActor, News};
 
 /// How long a request waits for units that a saga holds tentatively before it is refused after all.
 const PARKED_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ impl EntityActor {
             }
             StepKind::Settle => {
                 self.tentative.settle(reservation);
-                self.after_turn(true);
+                self.after_turn(News::Figures);
                 return;
             }
             StepKind::Sell => StockCommand::SellPart { reservation },

@@ -71,14 +71,19 @@ impl Worker {
             self.shared.die("a decided event could not be encoded");
         };
         buffer.records = buffer.records.saturating_add(1);
-        let full = buffer.bytes.len() >= FLUSH_BYTES.min(self.shared.journal.frame_bytes_max() / 4);
         drop(buffer);
         self.allowance.set(self.allowance.get().saturating_sub(written));
+        self.schedule_flush();
+        sequence
+    }
+
+    /// Hands a large buffer over before its tick ends. Only between turns: a turn's events belong in one frame.
+    pub(crate) fn flush_if_full(&self) {
+        let full =
+            self.buffer.borrow().bytes.len() >= FLUSH_BYTES.min(self.shared.journal.frame_bytes_max() / 4);
         if full {
             self.hand_over();
         }
-        self.schedule_flush();
-        sequence
     }
 
     /// Runs the flush once, after everything that is ready in this tick has run.
