@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_cors::Cors;
-use actix_web::dev::Server;
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
+use actix_web::dev::{AppConfig, Server};
 use actix_web::http::header;
 use actix_web::middleware::Condition;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -134,6 +136,17 @@ macro_rules! limited {
     };
 }
 
+/// The application of one public worker, which attaches to the engine here. A macro for the same reason.
+macro_rules! application {
+    ($door:expr, $origins:expr) => {{
+        $door.engine.attach_worker();
+        App::new()
+            .app_data($door.clone())
+            .wrap(Condition::new(!$origins.is_empty(), cors(&$origins)))
+            .configure(routes::configure)
+    }};
+}
+
 /// The public server. Its workers attach to the door's engine as they start.
 pub fn public(
     door: web::Data<FrontDoor>,
@@ -141,18 +154,42 @@ pub fn public(
     options: &ServerOptions,
 ) -> Result<Server, ServerError> {
     let origins = options.cors_origins.clone();
-    let server = HttpServer::new(move || {
-        door.engine.attach_worker();
-        App::new()
-            .app_data(door.clone())
-            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .configure(routes::configure)
-    });
-    let server = limited!(server, options).workers(options.workers);
-    let server = match &options.tls {
-        Some(files) => server.listen_rustls_0_23(listener, tls(files)?)?,
-        None => server.listen(listener)?,
-    };
+    if let Some(files) = &options.tls {
+        return encrypted(door, listener, options, tls(files)?);
+    }
+    let server = HttpServer::new(move || application!(door, origins));
+    Ok(limited!(server, options).workers(options.workers).listen(listener)?.run())
+}
+
+/// The public server behind TLS, built by hand to speak HTTP/1.1 only: HTTP/2 is the proxy's business.
+fn encrypted(
+    door: web::Data<FrontDoor>,
+    listener: TcpListener,
+    options: &ServerOptions,
+    tls: rustls::ServerConfig,
+) -> Result<Server, ServerError> {
+    let ServerOptions { head_timeout_ms, keep_alive_s, cors_origins: origins, .. } = options.clone();
+    let builder = Server::build()
+        .workers(options.workers)
+        .max_concurrent_connections(options.connections_max)
+        .shutdown_timeout(options.shutdown_timeout_s)
+        .disable_signals();
+    let closing = builder.graceful_shutdown_signal();
+    let server = builder.listen("encrypted", listener, move || {
+        let closing = closing.clone();
+        let application = application!(door, origins).into_factory().map_err(|error| error.error_response());
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let closing = closing.clone();
+                async move { closing.notified().await }
+            })
+            .tcp_nodelay(true)
+            .keep_alive(Duration::from_secs(keep_alive_s))
+            .client_request_timeout(Duration::from_millis(head_timeout_ms))
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .h1(map_config(application, |()| AppConfig::default()))
+            .rustls_0_23(tls.clone())
+    })?;
     Ok(server.run())
 }
 
@@ -225,8 +262,10 @@ fn tls(files: &TlsFiles) -> Result<rustls::ServerConfig, ServerError> {
     let key = rustls_pemfile::private_key(&mut key.as_slice())
         .map_err(|error| refuse(&files.key, error.to_string()))?
         .ok_or_else(|| refuse(&files.key, "it has no private key".to_owned()))?;
-    rustls::ServerConfig::builder()
+    let mut config = rustls::ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| refuse(&files.certificate, error.to_string()))
+        .map_err(|error| refuse(&files.certificate, error.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
 }

@@ -210,3 +210,72 @@ fn the_doctor_tells_what_stands_in_the_way() {
     let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
     assert!(left.is_empty(), "the doctor leaves nothing behind: {left:?}");
 }
+
+#[test]
+fn a_shutdown_tells_the_balancer_first_and_a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut served = Served::start(&directory.path().join("data"), &["--demo", "--drain-delay-ms", "60000"]);
+    assert_eq!(served.ask("GET /readyz", "").0, 200);
+    served.signal("-TERM");
+    super::harness::eventually("draining", || (served.ask("GET /readyz", "").0 == 503).then_some(()));
+    let body = r#"{"items":[{"sku":"TEE-M","quantity":2}]}"#;
+    assert_eq!(
+        served.ask("POST /v1/reservations", body).0,
+        201,
+        "whoever still comes is served during the delay"
+    );
+    served.signal("-INT");
+    assert_eq!(served.child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn operators_have_a_listener_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let private = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let served = Served::start(&directory.path().join("data"), &["--admin-listen", &private]);
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(&private).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("/metrics").contains("doorbuster_build_info"), "metrics need no key here");
+    assert!(ask("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(ask("/v1/skus").starts_with("HTTP/1.1 404"), "and nothing else is here");
+    assert_eq!(served.ask("GET /readyz", "").0, 200);
+}
+
+/// The certificate in `tests/data/tls` is our own, for `localhost` and 127.0.0.1, valid for a hundred years:
+/// `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
+/// -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE`.
+#[test]
+fn a_certificate_makes_it_speak_tls_and_http_1_only() {
+    use std::sync::Arc;
+
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let (certificate, key) = (files.join("certificate.pem"), files.join("key.pem"));
+    let directory = tempfile::tempdir().unwrap();
+    let more = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let mut served = Served::start(&directory.path().join("data"), &more);
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_pemfile::certs(&mut std::fs::read(&certificate).unwrap().as_slice()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = rustls::StreamOwned::new(client, TcpStream::connect(&served.address).unwrap());
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut start = [0; 15];
+    stream.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200 OK");
+    assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+    // The idle connection above does not hold a shutdown up.
+    served.signal("-TERM");
+    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+}
