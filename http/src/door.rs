@@ -10,17 +10,16 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH,
-    IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use doorbuster_engine::identity::{Sku, Timestamp};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 
+use crate::body;
 use crate::metrics::Meters;
 use crate::problem::{Code, Problem};
 use crate::routes::table::{self, Access, Body, Key, Route};
@@ -128,8 +127,23 @@ impl FrontDoor {
             return given.clone();
         }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        HeaderValue::from_str(&format!("{:016x}{number:08x}", self.run))
-            .unwrap_or(HeaderValue::from_static("unknown"))
+        let mut digits = [0; 24];
+        let (run, count) = digits.split_at_mut(16);
+        hexadecimal(run, self.run);
+        hexadecimal(count, number);
+        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+}
+
+/// Fills `out` with the last hexadecimal digits of `value`: one of these is made for each request.
+fn hexadecimal(out: &mut [u8], mut value: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for place in out.iter_mut().rev() {
+        // Four bits index sixteen digits.
+        #[allow(clippy::cast_possible_truncation)]
+        let digit = DIGITS[(value & 15) as usize];
+        *place = digit;
+        value >>= 4;
     }
 }
 
@@ -179,11 +193,11 @@ impl Call {
     pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
         let bytes = match self.payload.take() {
             Some(payload) => {
-                read_body(&self.request, payload, self.route.body_bytes_max, self.body_timeout()).await?
+                body::read(&self.request, payload, self.route.body_bytes_max, self.body_timeout()).await?
             }
             None => Bytes::new(),
         };
-        if !bytes.is_empty() && !is_json(&self.request) {
+        if !bytes.is_empty() && !body::is_json(&self.request) {
             return Err(Problem::new(Code::UnsupportedMediaType, "this call reads application/json"));
         }
         Ok(bytes)
@@ -306,88 +320,6 @@ pub(crate) fn checked_key(key: &[u8]) -> Result<&str, String> {
     }
 }
 
-/// Whether the body is said to be JSON, or nothing is said.
-fn is_json(request: &HttpRequest) -> bool {
-    if request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return false;
-    }
-    let Some(kind) = request.headers().get(CONTENT_TYPE) else { return true };
-    let Ok(kind) = kind.to_str() else { return false };
-    let kind = kind.split(';').next().unwrap_or("").trim();
-    kind.eq_ignore_ascii_case("application/json")
-        || (kind.len() > 5
-            && kind.is_char_boundary(kind.len() - 5)
-            && kind[kind.len() - 5..].eq_ignore_ascii_case("+json"))
-}
-
-/// What comes of a body without waiting for the network.
-///
-/// The server begins a request before it looks at the bytes behind its head, so a body that is here already shows only
-/// once the request has given way: cheaper than a timer for each request.
-async fn arrived(payload: &mut web::Payload) -> Option<Option<Result<Bytes, PayloadError>>> {
-    let first = payload.next().now_or_never();
-    if first.is_some() {
-        return first;
-    }
-    tokio::task::yield_now().await;
-    payload.next().now_or_never()
-}
-
-/// Reads a body of at most `bytes_max` bytes within `patience`.
-///
-/// The usual body is here already as one chunk: no copy and no timer then.
-async fn read_body(
-    request: &HttpRequest,
-    mut payload: web::Payload,
-    bytes_max: usize,
-    patience: Duration,
-) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new(Code::TooLarge, format!("this call reads at most {bytes_max} bytes"));
-    let announced = request
-        .headers()
-        .get(actix_web::http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok())
-        .and_then(|length| length.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > bytes_max as u64) {
-        return Err(too_large());
-    }
-    let broken = |_| Problem::malformed("the request body broke off");
-    let mut whole = match arrived(&mut payload).await {
-        Some(None) => return Ok(Bytes::new()),
-        Some(Some(chunk)) => {
-            let chunk = chunk.map_err(broken)?;
-            if announced == Some(chunk.len() as u64) {
-                return Ok(chunk);
-            }
-            BytesMut::from(&chunk[..])
-        }
-        None => BytesMut::new(),
-    };
-    let rest = async {
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(broken)?;
-            if whole.len() + chunk.len() > bytes_max {
-                return Err(too_large());
-            }
-            whole.extend_from_slice(&chunk);
-        }
-        Ok(whole.split().freeze())
-    };
-    actix_rt::time::timeout(patience, rest).await.unwrap_or_else(|_| Err(Problem::body_too_slow()))
-}
-
-/// Takes what has arrived already of a body that nobody will read, so that its connection can be kept: with bytes left
-/// over it would be closed, and a client that sent a wrong header would have to connect again each time.
-pub(crate) async fn discard(payload: &mut web::Payload) {
-    let mut discarded = 0;
-    while discarded <= table::BODY_BYTES_MAX {
-        match arrived(payload).await {
-            Some(Some(Ok(chunk))) => discarded += chunk.len(),
-            Some(None | Some(Err(_))) | None => return,
-        }
-    }
-}
-
 /// Runs `handler` for one request of `route`, from head to reply.
 pub(crate) async fn observed<F, Fut>(
     route: usize,
@@ -407,7 +339,7 @@ where
     let description = &table::ROUTES[route];
     let outcome = match admit(&request, description, &door) {
         Err(problem) => {
-            discard(&mut payload).await;
+            body::discard(&mut payload).await;
             Err(problem)
         }
         Ok(admin) => {
@@ -479,7 +411,7 @@ fn admit(request: &HttpRequest, route: &Route, door: &FrontDoor) -> Result<bool,
         ));
     }
     if let Body::Stream(_) = route.body
-        && request.headers().get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity")
+        && body::is_packed(request)
     {
         return Err(Problem::new(Code::UnsupportedMediaType, "send the lines without a content encoding"));
     }
@@ -595,6 +527,53 @@ mod tests {
         {
             assert_eq!(tag_version(tag), version, "{tag}");
         }
+    }
+
+    #[test]
+    fn request_ids_are_hexadecimal_and_of_one_length() {
+        let mut digits = [0; 8];
+        hexadecimal(&mut digits, 0xabc);
+        assert_eq!(&digits, b"00000abc");
+        hexadecimal(&mut digits, u64::MAX);
+        assert_eq!(&digits, b"ffffffff");
+    }
+
+    #[test]
+    fn a_panic_in_a_handler_is_a_problem_and_the_next_request_is_served() {
+        let directory = tempfile::tempdir().unwrap();
+        actix_rt::System::new().block_on(async {
+            let options = doorbuster_actors::EngineOptions {
+                workers: 1,
+                segment_bytes: 1 << 20,
+                ..doorbuster_actors::EngineOptions::new(directory.path().join("data"))
+            };
+            let (engine, _) = Engine::start(options, &mut |_| {}).unwrap();
+            let door = web::Data::new(FrontDoor::new(engine.clone(), DoorOptions::default()));
+            let live = table::index_of("live");
+            let panics = move |request: HttpRequest, payload: web::Payload| {
+                observed(live, request, payload, |_| async { panic!("on purpose") })
+            };
+            let serves = move |request: HttpRequest, payload: web::Payload| {
+                observed(live, request, payload, |_| async { Ok(HttpResponse::Ok().finish()) })
+            };
+            let application = actix_web::App::new()
+                .app_data(door)
+                .route("/panics", web::get().to(panics))
+                .route("/serves", web::get().to(serves));
+            let service = actix_web::test::init_service(application).await;
+            let request = actix_web::test::TestRequest::get().uri("/panics").to_request();
+            let reply = actix_web::test::call_service(&service, request).await;
+            assert_eq!(reply.status(), 500);
+            let problem: serde_json::Value = actix_web::test::read_body_json(reply).await;
+            assert_eq!(problem["code"], "internal");
+            assert!(
+                !problem.to_string().contains("on purpose"),
+                "strangers are not told the inside: {problem}"
+            );
+            let request = actix_web::test::TestRequest::get().uri("/serves").to_request();
+            assert_eq!(actix_web::test::call_service(&service, request).await.status(), 200);
+            engine.stop();
+        });
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod routes;
 pub mod server;
 pub mod wire;
 
+mod body;
 mod reply;
 
 /// The commit this was built from, where the build was told (`DOORBUSTER_COMMIT`).

@@ -17,7 +17,8 @@ pub mod table;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, Resource};
 
-use crate::door::{discard, observed, stray};
+use crate::body::discard;
+use crate::door::{observed, stray};
 use crate::problem::Problem;
 
 /// Binds handlers to the table's routes by name, grouped by the beginning of their paths.
