@@ -124,3 +124,38 @@ async fn read_ledger(engine: &doorbuster_actors::Engine) -> Vec<doorbuster_engin
         }
     }
 }
+
+#[test]
+fn a_coordinator_that_has_ended_never_comes_back_from_the_checkpoint() {
+    let data = tempfile::tempdir().unwrap();
+    // The only rounds are those that stops make, so the rows the second run finds stay stale while it serves.
+    let seldom = |options: &mut doorbuster_actors::EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_secs(3_600);
+    };
+    let both = [("TEE", 1), ("CUP", 1)];
+    let (released, committed) = with_options(data.path(), seldom, async |engine| {
+        define(&engine, "TEE", 10).await;
+        define(&engine, "CUP", 10).await;
+        let released = record(reserve(&engine, "released", &both, Some(1_500)).await);
+        (released, record(reserve(&engine, "committed", &both, Some(1_500)).await))
+    });
+    with_options(data.path(), seldom, async |engine| {
+        engine.release(ticket(&engine, "release", ""), released.id).await.unwrap();
+        engine.commit(ticket(&engine, "commit", ""), committed.id).await.unwrap();
+        let ended = async |engine: &doorbuster_actors::Engine| {
+            let released = record(engine.reservation(released.id).await).state;
+            (released, record(engine.reservation(committed.id).await).state)
+        };
+        // Their timers are still armed and due soon; what the timers meet must be their absence.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(ended(&engine).await, (ReservationState::Released, ReservationState::Committed));
+        let again = engine.release(ticket(&engine, "release again", ""), released.id).await;
+        assert_eq!(record(again).state, ReservationState::Released);
+        let tee = stock(&engine, "TEE").await;
+        assert_eq!((tee.reserved, tee.sold, tee.on_hand), (0, 1, 9));
+    });
+    with_engine(data.path(), async |engine| {
+        let tee = stock(&engine, "TEE").await;
+        assert_eq!((tee.reserved, tee.sold, tee.on_hand), (0, 1, 9), "law 10: the journal still folds");
+    });
+}

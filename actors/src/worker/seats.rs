@@ -70,10 +70,12 @@ impl Worker {
                 drop(seats);
                 self.dispatch(parcel);
             }
-            None if matches!(parcel.to, EntityKey::Sku(_))
+            None if matches!(parcel.to, EntityKey::Sku(_) | EntityKey::Reservation(_))
                 || matches!(parcel.body, Body::Checkpoint | Body::Retire) =>
             {
-                // All SKUs are in memory: one that is not here does not exist.
+                // All SKUs and all unfinished coordinators are in memory: one that is not here does not exist. The store
+                // may still show a forgotten coordinator as it once was; taken back from there, a late timer or a
+                // retry would end it a second time (law 2).
                 drop(seats);
                 self.not_here(parcel);
             }
