@@ -141,6 +141,8 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     });
 
     let (engine, report) = recover(&arguments, server_options.workers, &listener).await?;
+    // Before anybody can know that it serves. Until here a signal simply ends it: recovery may be cut at any point.
+    let signals = Signals::new()?;
     let (admin_key, fresh) = admin_key(&arguments)?;
     let door_options = DoorOptions {
         admin_key: admin_key.clone(),
@@ -187,7 +189,6 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     );
     banner(&arguments, &address, &engine, &report, &admin_key, fresh);
 
-    let signals = Signals::new()?;
     let stopped = async {
         signals.first().await;
         tracing::info!("draining: readyz says 503, what was begun is finished");

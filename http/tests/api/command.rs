@@ -184,7 +184,8 @@ fn an_acknowledged_reservation_survives_a_kill_and_a_shutdown_ends_with_0() {
     let (_, stock) = served.ask("GET /v1/admin/skus/TEE-M/stock", "");
     assert!(stock.contains("\"reserved\":2"), "{stock}");
     served.signal("-TERM");
-    assert_eq!(served.child.wait().unwrap().code(), Some(0));
+    let ended = served.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(0), "{ended}");
     let verify = run(&["verify", "--data", data.to_str().unwrap(), "--json"]);
     assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
     let report: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
