@@ -157,6 +157,7 @@ pub(crate) struct Call {
     pub(crate) door: web::Data<FrontDoor>,
     /// When its caller is told that time ran out.
     pub(crate) deadline: Instant,
+    request_id: HeaderValue,
     admin: bool,
     payload: Option<web::Payload>,
 }
@@ -165,6 +166,11 @@ impl Call {
     /// The engine.
     pub(crate) fn engine(&self) -> &Engine {
         &self.door.engine
+    }
+
+    /// Its name, for problems inside a reply.
+    pub(crate) fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or("")
     }
 
     /// Whether the caller has the admin key.
@@ -349,6 +355,7 @@ where
                 route: description,
                 door: door.clone(),
                 deadline,
+                request_id: request_id.clone(),
                 admin,
                 payload: Some(payload),
             };

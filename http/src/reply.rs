@@ -118,11 +118,9 @@ fn render(engine: &Engine, answer: &Answer, success: StatusCode) -> Rendered {
                 version: Some(order.version),
             };
             match result {
-                CheckoutResult::Placed => Rendered {
-                    status: StatusCode::OK,
-                    body: json(&from_engine::order(order)),
-                    version: Some(order.version),
-                },
+                CheckoutResult::Placed => {
+                    Rendered { version: Some(order.version), ..plain(json(&from_engine::order(order))) }
+                }
                 CheckoutResult::ActionRequired { client_secret } => {
                     pending("requires_action", Some(client_secret.clone()))
                 }

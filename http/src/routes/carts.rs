@@ -92,5 +92,5 @@ pub(crate) async fn check_out(mut call: Call) -> Result<HttpResponse, Problem> {
     let request: CheckoutRequest = json::parse(&body)?;
     let input = into_engine::checkout(request, &call.door.options.providers, call.if_match()?)?;
     let verdict = call.engine().checkout(call.ticket(&body)?, id, input).await;
-    changed(&call, verdict, StatusCode::OK)
+    changed(&call, verdict, StatusCode::CREATED)
 }

@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::identity::OrderId;
 
 use crate::door::Call;
@@ -83,7 +84,27 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Problem> {
         starting_after: query.one("starting_after")?.map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = call.engine().orders(filter).await?;
+    let page = call.engine().orders(filter).await.map_err(|refusal| match refusal {
+        // Here only the cursor can be missing.
+        Refusal::NotFound(_) => {
+            Problem::field("?starting_after", "not_a_cursor", "no order of this list is named so")
+        }
+        Refusal::InsufficientStock(_)
+        | Refusal::IllegalTransition { .. }
+        | Refusal::ReservationExpired
+        | Refusal::CartExpired
+        | Refusal::PriceChanged { .. }
+        | Refusal::VersionMismatch { .. }
+        | Refusal::PaymentDeclined { .. }
+        | Refusal::Validation(_)
+        | Refusal::KeyReused
+        | Refusal::InProgress { .. }
+        | Refusal::Overloaded { .. }
+        | Refusal::StorageFull { .. }
+        | Refusal::Draining
+        | Refusal::Recovering { .. }
+        | Refusal::DeadlineExceeded => refusal.into(),
+    })?;
     Ok(ok(&List {
         data: page.data.iter().map(from_engine::order).collect(),
         has_more: page.next_cursor.is_some(),

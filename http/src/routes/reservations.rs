@@ -38,14 +38,14 @@ pub(crate) async fn create(mut call: Call) -> Result<HttpResponse, Problem> {
 
 pub(crate) async fn create_many(mut call: Call) -> Result<HttpResponse, Problem> {
     let body = call.body().await?;
-    let results = match serde_json::from_slice::<BatchRequest<'_>>(&body) {
+    let results = match reader::read::<BatchRequest<'_>>(&body) {
         Ok(batch) => {
             check_count(batch.requests.len())?;
             join_all(batch.requests.into_iter().map(|item| one_of_many(&call, Ok(item)))).await
         }
         Err(error) => {
             // Some item has the wrong shape, or the envelope has: find out which, and spare the neighbours.
-            let Ok(loose) = serde_json::from_slice::<LooseBatchRequest>(&body) else {
+            let Ok(loose) = reader::read::<LooseBatchRequest>(&body) else {
                 return Err(reader::explain(&body, &error));
             };
             check_count(loose.requests.len())?;
@@ -77,7 +77,7 @@ async fn one_of_many(call: &Call, item: Result<BatchItemRequest<'_>, Problem>) -
             status: problem.status().as_u16(),
             replayed: None,
             reservation: None,
-            problem: serde_json::from_slice(&problem.body("", None)).ok(),
+            problem: serde_json::from_slice(&problem.body(call.request_id(), None)).ok(),
         },
     }
 }

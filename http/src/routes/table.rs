@@ -348,7 +348,7 @@ pub static ROUTES: &[Route] = &[
         .body(Body::Json("CheckoutRequest"))
         .versions(Versions::Match)
         .answers(&[
-            ok(200, "Order", "Paid and placed."),
+            ok(201, "Order", "Paid and placed."),
             ok(202, "CheckoutPending", "The shopper must act (`requires_action`), or the provider has not answered yet (`payment_pending`)."),
         ])
         .refuses(&[

@@ -20,6 +20,9 @@ fn a_wrong_reservation_is_refused_and_nothing_changes() {
         (b"{\"items\":[{\"sku\":\"A\",\"quantity\":1}]}}".to_vec(), 400, "malformed", ""),
         (b"null".to_vec(), 422, "validation_failed", ""),
         (b"[]".to_vec(), 422, "validation_failed", ""),
+        // The fields in their order, unnamed: what a derived reader would take for an object.
+        (b" [[{\"sku\":\"A\",\"quantity\":1}],null,null,null]".to_vec(), 422, "validation_failed", ""),
+        (b"[[{\"sku\":\"A\",\"quantity\":1}],null".to_vec(), 400, "malformed", ""),
         (b"{}".to_vec(), 422, "validation_failed", "/items"),
         (b"{\"items\":[]}".to_vec(), 422, "validation_failed", "/items"),
         (json!({"items": many}).to_string().into_bytes(), 422, "validation_failed", "/items"),

@@ -137,7 +137,7 @@ fn a_cart_of_a_thousand_lines_fits_and_one_more_does_not() {
         422,
         "validation_failed",
     );
-    let order = shop.expect(Shop::checkout(&cart, "ok"), 200);
+    let order = shop.expect(Shop::checkout(&cart, "ok"), 201);
     assert_eq!(order["totals"]["total"]["amount"], 499_500);
 }
 
@@ -148,7 +148,7 @@ fn a_paid_checkout_sells_the_units_and_closes_the_cart() {
     let cart = shop.cart(&[("A", 4)]);
     let request = Shop::checkout(&cart, "ok");
     let first = shop.send(request.clone());
-    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(first.status, 201, "{}", first.text());
     let order = first.json();
     assert_eq!((&order["state"], &order["payment"]["state"]), (&json!("paid"), &json!("captured")));
     assert_eq!((&order["email"], &order["payment"]["provider"]), (&json!("ada@example.com"), &json!("fake")));
@@ -156,7 +156,7 @@ fn a_paid_checkout_sells_the_units_and_closes_the_cart() {
     assert_eq!(order["totals"]["total"], json!({"amount": 1_000, "currency": "GBP"}));
     eventually("sale", || (shop.stock_of("A")["sold"] == 4).then_some(()));
     let again = shop.send(request);
-    assert_eq!((again.status, again.is_replay(), again.text()), (200, true, first.text()));
+    assert_eq!((again.status, again.is_replay(), again.text()), (201, true, first.text()));
     let closed = shop.expect(get(&path(&cart)).token(&cart.1), 200);
     assert_eq!((&closed["state"], &closed["order"]), (&json!("ordered"), &order["id"]));
     shop.refused(Shop::checkout(&cart, "ok"), 409, "illegal_transition");
@@ -189,7 +189,7 @@ fn a_refused_checkout_opens_the_cart_and_returns_the_units() {
     let cart = shop.cart(&[("A", 1)]);
     shop.refused(Shop::checkout(&cart, "declined"), 402, "payment_declined");
     eventually("a second try", || {
-        Some(shop.send(Shop::checkout(&cart, "ok"))).filter(|answer| answer.status == 200)
+        Some(shop.send(Shop::checkout(&cart, "ok"))).filter(|answer| answer.status == 201)
     });
 }
 
@@ -206,7 +206,7 @@ fn a_total_that_changed_is_told_before_money_moves() {
     assert_eq!(problem["total"], json!({"amount": 500, "currency": "GBP"}));
     assert_eq!(problem["expected_total"]["amount"], 499);
     shop.refused(checkout(500, "EUR"), 409, "price_changed");
-    assert_eq!(shop.send(checkout(500, "GBP")).status, 200);
+    assert_eq!(shop.send(checkout(500, "GBP")).status, 201);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn a_slow_provider_pays_and_a_silent_one_leaves_the_payment_pending() {
     let shop = Shop::open();
     shop.priced("A", 5, 250);
     let slow = shop.cart(&[("A", 1)]);
-    assert_eq!(shop.expect(Shop::checkout(&slow, "slow"), 200)["state"], "paid");
+    assert_eq!(shop.expect(Shop::checkout(&slow, "slow"), 201)["state"], "paid");
     let silent = shop.cart(&[("A", 1)]);
     let pending = shop.expect(Shop::checkout(&silent, "timeout"), 202);
     assert_eq!(

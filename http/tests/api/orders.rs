@@ -7,7 +7,7 @@ use super::harness::{Request, Shop, eventually, get, post};
 /// A paid order of four units of A at £2.50: its path, its cart's token, itself.
 fn paid(shop: &Shop) -> (String, String, Value) {
     let cart = shop.cart(&[("A", 4)]);
-    let order = shop.expect(Shop::checkout(&cart, "ok"), 200);
+    let order = shop.expect(Shop::checkout(&cart, "ok"), 201);
     let id = order["id"].as_str().unwrap().to_owned();
     eventually("sale", || {
         let timeline = shop.expect(get(&format!("/v1/orders/{id}/timeline")).admin(), 200);
@@ -215,7 +215,7 @@ fn orders_are_listed_newest_first_and_by_what_is_asked() {
     assert_eq!(listed("?email=bob%40example.com"), [] as [String; 0]);
     assert_eq!(listed("?since=2100-01-01T00:00:00Z"), [] as [String; 0]);
     assert_eq!(listed("?until=2100-01-01T00:00:00Z").len(), 5);
-    for query in ["state=lost", "since=yesterday", "limit=1000", "colour=red"] {
+    for query in ["state=lost", "since=yesterday", "limit=1000", "colour=red", "starting_after=nonsense"] {
         shop.refused(get(&format!("/v1/admin/orders?{query}")).admin(), 422, "validation_failed");
     }
 }

@@ -222,6 +222,7 @@ fn a_batch_answers_each_reservation_for_itself() {
     assert_eq!(results[0]["replayed"], true);
     assert_eq!(results[1]["reservation"], results[2]["reservation"], "a duplicate replays");
     assert_eq!(results[4]["problem"]["code"], "insufficient_stock");
+    assert!(results[4]["problem"]["request_id"].as_str().is_some_and(|id| id.len() >= 16), "{answer}");
     assert_eq!(results[5]["problem"]["errors"][0]["pointer"], "/items/0/quantity");
     assert_eq!(results[6]["problem"]["code"], "idempotency_key_reused");
     assert_eq!(shop.stock_of("A")["reserved"], 2);
@@ -250,7 +251,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         || post("/v1/reservations").key("before").json(json!({"items": [{"sku": "A", "quantity": 2}]}));
     let first = shop.send(keyed());
     let cart = shop.cart(&[("A", 1)]);
-    let order = shop.expect(Shop::checkout(&cart, "ok"), 200);
+    let order = shop.expect(Shop::checkout(&cart, "ok"), 201);
     let shop = shop.reopened();
     let again = shop.send(keyed());
     assert_eq!((again.status, again.is_replay(), again.text()), (201, true, first.text()));
