@@ -125,6 +125,7 @@ pub(crate) fn spawn(shared: Arc<Shared>, orders: Receiver<Order>) -> std::io::Re
         Checkpointer {
             shared,
             current: None,
+            asked_by: Vec::new(),
             rounds: 0,
             last_from: FrameNumber(0),
             last_round: Instant::now(),
@@ -140,6 +141,8 @@ pub(crate) fn spawn(shared: Arc<Shared>, orders: Receiver<Order>) -> std::io::Re
 struct Checkpointer {
     shared: Arc<Shared>,
     current: Option<Round>,
+    /// Whom to tell when the next round is done.
+    asked_by: Vec<std::sync::mpsc::SyncSender<()>>,
     rounds: u64,
     last_from: FrameNumber,
     last_round: Instant,
@@ -170,11 +173,7 @@ impl Checkpointer {
                     }
                 }
                 Some(Order::Round(asked_by)) if self.broken => drop(asked_by),
-                Some(Order::Round(asked_by)) => match &mut self.current {
-                    // A running round may have passed what the caller means; another follows it.
-                    Some(round) => round.asked_by.push(asked_by),
-                    None => self.begin(vec![asked_by]),
-                },
+                Some(Order::Round(asked_by)) => self.asked_by.push(asked_by),
                 Some(Order::Stop) => return,
                 None => {}
             }
@@ -184,13 +183,15 @@ impl Checkpointer {
             }
             let pause = self.shared.limits.checkpoint_interval;
             let grown = self.shared.journal.next_frame() > self.last_from;
-            if self.current.is_none() && !self.broken && grown && self.last_round.elapsed() >= pause {
-                self.begin(Vec::new());
+            // A running round may have passed what a caller means, so a caller's round begins after it.
+            let wanted = !self.asked_by.is_empty() || (grown && self.last_round.elapsed() >= pause);
+            if self.current.is_none() && !self.broken && wanted {
+                self.begin();
             }
         }
     }
 
-    fn begin(&mut self, asked_by: Vec<std::sync::mpsc::SyncSender<()>>) {
+    fn begin(&mut self) {
         self.rounds = self.rounds.saturating_add(1);
         self.closing.extend(self.woken.drain());
         let from = self.shared.journal.next_frame();
@@ -201,7 +202,7 @@ impl Checkpointer {
             waiting,
             failed: false,
             sequences: [0; PARTITIONS],
-            asked_by,
+            asked_by: std::mem::take(&mut self.asked_by),
             began: Instant::now(),
         });
         for worker in 0..waiting {
@@ -292,6 +293,7 @@ impl Checkpointer {
         metrics::counter!("doorbuster_checkpoint_failures_total").increment(1);
         self.broken = true;
         self.current = None;
+        self.asked_by.clear();
     }
 
     /// Wakes cold entities whose time has come.

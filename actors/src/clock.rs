@@ -32,24 +32,33 @@ struct Watch {
 impl BusinessClock {
     /// A clock that starts no earlier than `last`, the newest journalled time.
     pub(crate) fn starting_after(last: Timestamp) -> Self {
-        let wall_ms = wall_ms();
+        Self::starting(last, wall_ms(), Instant::now())
+    }
+
+    fn starting(last: Timestamp, wall_ms: u64, now: Instant) -> Self {
         Self {
             last_ms: AtomicU64::new(last.0.max(wall_ms)),
-            watch: Mutex::new(Watch { wall_ms, seen: Instant::now(), paused_until: None }),
+            watch: Mutex::new(Watch { wall_ms, seen: now, paused_until: None }),
         }
     }
 
     /// Now; never less than any earlier answer.
     pub(crate) fn now(&self) -> Timestamp {
-        let wall_ms = wall_ms();
+        self.advance(wall_ms())
+    }
+
+    fn advance(&self, wall_ms: u64) -> Timestamp {
         let before = self.last_ms.fetch_max(wall_ms, Ordering::Relaxed);
         Timestamp(before.max(wall_ms))
     }
 
     /// Compares wall and monotonic time since the last look; says whether expiry may go on.
-    pub(crate) fn expiry_may_run(&self, now: Instant) -> bool {
+    pub(crate) fn expiry_may_run(&self) -> bool {
+        self.compare(wall_ms(), Instant::now())
+    }
+
+    fn compare(&self, wall_ms: u64, now: Instant) -> bool {
         let mut watch = self.watch.lock();
-        let wall_ms = wall_ms();
         let expected_ms = watch.wall_ms.saturating_add(
             u64::try_from(now.saturating_duration_since(watch.seen).as_millis()).unwrap_or(u64::MAX),
         );
@@ -72,4 +81,55 @@ fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON_MS: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn business_time_is_never_behind_the_journal_and_never_runs_backwards() {
+        let clock = BusinessClock::starting(Timestamp(NOON_MS + 500), NOON_MS, Instant::now());
+        let rows = [
+            ("the wall is behind the journal", NOON_MS, NOON_MS + 500),
+            ("the wall has caught up", NOON_MS + 501, NOON_MS + 501),
+            ("the wall goes back an hour", NOON_MS - 3_600_000, NOON_MS + 501),
+            ("the wall is at zero", 0, NOON_MS + 501),
+            ("the wall goes on", NOON_MS + 900, NOON_MS + 900),
+        ];
+        for (label, wall_ms, expected) in rows {
+            assert_eq!(clock.advance(wall_ms), Timestamp(expected), "{label}");
+        }
+    }
+
+    #[test]
+    fn only_a_jump_pauses_expiry_and_only_for_its_time() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        // Each row: monotonic milliseconds since the start, the wall clock's, whether expiry may run.
+        let check = |label: &str, looks: &[(u64, i64, bool)]| {
+            let clock = BusinessClock::starting(Timestamp(0), NOON_MS, start);
+            for (at, wall, may_run) in looks {
+                let wall_ms = NOON_MS.saturating_add_signed(*wall);
+                assert_eq!(
+                    clock.compare(wall_ms, after(*at)),
+                    *may_run,
+                    "{label}: {at} ms in, wall {wall} ms"
+                );
+            }
+        };
+        check("in step", &[(50, 50, true), (100, 100, true), (60_000, 60_000, true)]);
+        check("slewed by a time service", &[(1_000, 6_000, true), (2_000, 2_000, true)]);
+        check(
+            "forward",
+            &[(50, 5_051, false), (100, 5_101, false), (30_049, 35_050, false), (30_050, 35_051, true)],
+        );
+        check("backward", &[(50, -5_000, false), (30_049, 24_999, false), (30_050, 25_000, true)]);
+        check(
+            "twice",
+            &[(50, 9_000, false), (20_000, 0, false), (30_050, 10_050, false), (50_000, 30_000, true)],
+        );
+    }
 }

@@ -67,8 +67,11 @@ pub(crate) async fn sweep(worker: Rc<Worker>) {
     loop {
         tick.tick().await;
         sweeps = sweeps.wrapping_add(1);
-        if worker.shared.clock.expiry_may_run(Instant::now()) {
+        if worker.shared.clock.expiry_may_run() {
             fire_timers(&worker).await;
+        }
+        for sku in worker.take_parked(Instant::now()) {
+            worker.dispatch(Parcel::new(EntityKey::Sku(sku), Body::Unpark));
         }
         for parcel in worker.take_deferred() {
             worker.dispatch(parcel);
@@ -95,7 +98,6 @@ async fn fire_timers(worker: &Rc<Worker>) {
                         worker.dispatch(Parcel::new(entity, Body::Internal(command)));
                     }
                 }
-                Due::Parked(sku) => worker.dispatch(Parcel::new(EntityKey::Sku(sku), Body::Unpark)),
             }
         }
         if !full {

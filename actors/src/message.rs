@@ -164,18 +164,19 @@ pub(crate) struct Slot {
     sender: oneshot::Sender<Verdict>,
     /// The worker whose connection waits, so that replies travel in bundles.
     pub(crate) origin: Option<usize>,
-    _place: Place,
+    place: Place,
 }
 
 impl Slot {
     /// A slot and the end that hears from it.
     pub(crate) fn new(origin: Option<usize>, place: Place) -> (Self, oneshot::Receiver<Verdict>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { sender, origin, _place: place }, receiver)
+        (Self { sender, origin, place }, receiver)
     }
 
     /// Says the verdict. Nobody may be listening any more; the work is done all the same.
     pub(crate) fn say(self, verdict: Verdict) {
+        self.place.shared.answered.fetch_add(1, Ordering::Relaxed);
         let _ = self.sender.send(verdict);
     }
 }
@@ -206,7 +207,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.shared.answered.fetch_add(1, Ordering::Relaxed);
         if let Some(card) = &self.card {
             card.waiting.fetch_sub(1, Ordering::Relaxed);
         }

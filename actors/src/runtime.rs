@@ -3,6 +3,7 @@
 //! Recovery is the only way in: lock the directory, rebuild the world, give every worker its share, then serve. Start at
 //! [`crate::Engine::start`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,7 +32,7 @@ use crate::index::RequestIndex;
 use crate::message::Parcel;
 use crate::secrets::Secrets;
 use crate::types::Readiness;
-use crate::worker::{Inbound, Remembered, Stored};
+use crate::worker::{Inbound, Remembered, Stored, Unreadable};
 
 /// How an engine is set up.
 pub struct EngineOptions {
@@ -207,9 +208,9 @@ impl Shared {
     pub(crate) fn load(self: &Arc<Self>, worker: usize, entity: EntityKey) {
         let shared = Arc::clone(self);
         self.io.spawn_blocking(move || {
-            let found = checkpointer::load(&shared.store, &entity).unwrap_or_else(|trouble| {
+            let found = checkpointer::load(&shared.store, &entity).map_err(|trouble| {
                 tracing::error!(%entity, %trouble, "a cold state cannot be read; restart to rebuild it from the journal");
-                None
+                Unreadable
             });
             shared.tell(worker, Inbound::Loaded(entity, found));
         });
@@ -219,10 +220,15 @@ impl Shared {
     pub(crate) fn rebuild(self: &Arc<Self>, worker: usize, entity: EntityKey) {
         let shared = Arc::clone(self);
         self.io.spawn_blocking(move || {
-            let found = shared.rebuilt(&entity).unwrap_or_else(|trouble| {
-                tracing::error!(%entity, %trouble, "a state cannot be rebuilt");
-                None
-            });
+            // What made the actor panic may be in its journal: then folding panics too, and whoever waits must hear of it.
+            let found = catch_unwind(AssertUnwindSafe(|| shared.rebuilt(&entity)))
+                .map_err(|_| Unreadable)
+                .and_then(|found| {
+                    found.map_err(|trouble| {
+                        tracing::error!(%entity, %trouble, "a state cannot be rebuilt; restart the engine");
+                        Unreadable
+                    })
+                });
             shared.tell(worker, Inbound::Rebuilt(entity, found));
         });
     }
@@ -256,7 +262,10 @@ impl Shared {
                     .map_err(|violation| StartError::Law { place: "a rebuild".to_owned(), violation })?;
                 stored.sequence = record.header.sequence;
                 stored.dirty = true;
-                exists = true;
+                exists = !stored.snapshot.is_over();
+                if !exists {
+                    stored.snapshot = Snapshot::absent(entity);
+                }
             }
         }
         Ok(exists.then_some(stored))

@@ -124,8 +124,12 @@ impl ActorStats {
 
     /// The figures as a report.
     pub(crate) fn report(&self, entity: &EntityKey) -> ActorReport {
-        let second = self.born.elapsed().as_secs();
-        let oldest = second.saturating_sub(u64::from(RATE_SECONDS));
+        self.report_at(entity, Instant::now())
+    }
+
+    fn report_at(&self, entity: &EntityKey, now: Instant) -> ActorReport {
+        let second = now.saturating_duration_since(self.born).as_secs();
+        let oldest = second.saturating_sub(u64::from(RATE_SECONDS - 1));
         let in_window: u64 = self
             .seconds
             .borrow()
@@ -156,5 +160,64 @@ pub(crate) fn key_text(entity: &EntityKey) -> String {
         EntityKey::Reservation(id) => id.to_string(),
         EntityKey::Cart(id) => id.to_string(),
         EntityKey::Order(id) => id.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use doorbuster_engine::identity::CartId;
+
+    use super::*;
+
+    const CART: EntityKey = EntityKey::Cart(CartId(7));
+
+    #[test]
+    fn a_percentile_is_at_least_the_truth_and_at_most_twice_it() {
+        for (label, micros, median, worst) in [
+            ("nothing noted", vec![], 0, 0),
+            ("all at once", vec![0; 10], 1, 1),
+            ("one slow of a hundred", [vec![3; 99], vec![900]].concat(), 4, 4),
+            ("two slow of a hundred", [vec![3; 98], vec![900; 2]].concat(), 4, 1_024),
+            ("beyond the last bucket", vec![u64::MAX], 1 << 23, 1 << 23),
+        ] {
+            let durations = Durations::default();
+            for micros in micros {
+                durations.note(Duration::from_micros(micros));
+            }
+            assert_eq!(
+                (durations.percentile_us(50), durations.percentile_us(99)),
+                (median, worst),
+                "{label}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_rate_looks_back_ten_seconds_and_forgets() {
+        let stats = ActorStats::new(2);
+        let at = |ms| stats.born + Duration::from_millis(ms);
+        for ms in 0..20 {
+            stats.sent();
+            stats.handled(at(ms), at(ms), at(ms + 1));
+        }
+        let rate = |ms| stats.report_at(&CART, at(ms)).rate;
+        for (label, ms, expected) in
+            [("the first second", 900, 20.0), ("four seconds", 3_500, 5.0), ("later", 60_000, 0.0)]
+        {
+            assert!((rate(ms) - expected).abs() < f64::EPSILON, "{label}: {}", rate(ms));
+        }
+        let report = stats.report_at(&CART, at(900));
+        assert_eq!((report.messages, report.queue_depth, report.restarts), (20, 0, 2));
+        assert_eq!((report.kind, report.key), ("cart", CartId(7).to_string()));
+    }
+
+    #[test]
+    fn the_last_sixteen_messages_are_told_newest_first() {
+        let stats = ActorStats::new(0);
+        for n in 1..=20 {
+            stats.remember(Timestamp(n), "reserve", "changed");
+        }
+        let seen: Vec<u64> = stats.recent().iter().map(|message| message.at.0).collect();
+        assert_eq!(seen, (5..=20).rev().collect::<Vec<_>>());
     }
 }

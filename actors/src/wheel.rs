@@ -1,10 +1,11 @@
 //! Timers of one worker: a wheel of slots, each a moment of business time; pure, driven by whoever owns it.
 //!
-//! An entry fires at the first turn of the wheel at or after its time. Entries are never taken out early: what they
-//! wake checks for itself whether its time has come (an extension arms a second entry). Law 6 asks for seconds; a
-//! slot is [`SLOT_MS`].
+//! An entry fires at the first turn of the wheel at or after its time; what it wakes checks for itself whether its
+//! time has come. Entries of what leaves memory are taken out, so that the wheel is as large as what is there (law 11).
+//! Law 6 asks for seconds; a slot is [`SLOT_MS`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use doorbuster_engine::identity::Timestamp;
 
@@ -26,8 +27,22 @@ impl<T> Wheel<T> {
 
     /// Arms `entry` for `due`.
     pub(crate) fn arm(&mut self, due: Timestamp, entry: T) {
-        self.slots.entry(due.0.div_ceil(SLOT_MS)).or_default().push(entry);
+        self.slots.entry(slot_of(due)).or_default().push(entry);
         self.entries = self.entries.saturating_add(1);
+    }
+
+    /// Takes out one entry equal to `entry` that was armed for `due`, if it has not fired.
+    pub(crate) fn disarm(&mut self, due: Timestamp, entry: &T)
+    where
+        T: PartialEq,
+    {
+        let Entry::Occupied(mut slot) = self.slots.entry(slot_of(due)) else { return };
+        let Some(at) = slot.get().iter().position(|armed| armed == entry) else { return };
+        slot.get_mut().swap_remove(at);
+        if slot.get().is_empty() {
+            slot.remove();
+        }
+        self.entries = self.entries.saturating_sub(1);
     }
 
     /// Takes up to `limit` entries that are due at `now`, earliest slots first.
@@ -58,6 +73,10 @@ impl<T> Wheel<T> {
     }
 }
 
+fn slot_of(due: Timestamp) -> u64 {
+    due.0.div_ceil(SLOT_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +97,20 @@ mod tests {
         fired.sort_unstable();
         assert_eq!(fired, [0, 1, 99, 100, 101, 5_000]);
         assert_eq!(wheel.len(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_out_never_fires_and_leaves_nothing_behind() {
+        let mut wheel = Wheel::new();
+        for (due, entry) in [(100, "kept"), (100, "left"), (500, "left")] {
+            wheel.arm(Timestamp(due), entry);
+        }
+        wheel.disarm(Timestamp(100), &"left");
+        wheel.disarm(Timestamp(500), &"left");
+        wheel.disarm(Timestamp(500), &"left");
+        wheel.disarm(Timestamp(900), &"never armed");
+        assert_eq!((wheel.len(), wheel.slots.len()), (1, 1));
+        assert_eq!(wheel.take_due(Timestamp(10_000), usize::MAX), ["kept"]);
     }
 
     #[test]

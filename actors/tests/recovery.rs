@@ -159,3 +159,28 @@ fn a_coordinator_that_has_ended_never_comes_back_from_the_checkpoint() {
         assert_eq!((tee.reserved, tee.sold, tee.on_hand), (0, 1, 9), "law 10: the journal still folds");
     });
 }
+
+#[test]
+fn a_cart_that_outlives_the_memory_of_its_key_is_found_and_not_made_again() {
+    let data = tempfile::tempdir().unwrap();
+    let forgetful = |options: &mut doorbuster_actors::EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_millis(50);
+        options.limits.passivate_after = Duration::from_millis(100);
+        options.limits.finished_max = 1;
+    };
+    let created = with_options(data.path(), forgetful, async |engine| {
+        define(&engine, "TEE", 5).await;
+        let created = cart(&engine, "cart", &[("TEE", 2)]).await;
+        cart(&engine, "another", &[("TEE", 1)]).await;
+        crate::harness::eventually("the carts left memory", async || {
+            engine.actors(Some("cart"), doorbuster_actors::ActorSort::Rate, 10).await.is_empty()
+        })
+        .await;
+        assert_eq!(cart(&engine, "cart", &[("TEE", 2)]).await, created);
+        created
+    });
+    with_engine(data.path(), async |engine| {
+        let Answer::Cart(back) = engine.cart(created.id).await.unwrap().answer else { panic!("no cart") };
+        assert_eq!(*back, created, "law 10: the journal still folds");
+    });
+}

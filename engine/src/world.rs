@@ -89,6 +89,14 @@ impl Snapshot {
         }
     }
 
+    /// Whether an event has ended it for good, so that nothing of it is kept: a coordinator whose SKUs are all done.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Reservation(reservation) => reservation.is_finished() && !reservation.is_absent(),
+            Self::Stock(_) | Self::Cart(_) | Self::Order(_) => false,
+        }
+    }
+
     /// The earliest timer it needs, SKUs apart (their reservations each have one).
     pub fn due(&self) -> Option<Timestamp> {
         match self {
@@ -149,7 +157,7 @@ impl World {
             return Ok(());
         };
         let folded = snapshot.evolve(&entry.entity, &entry.event, recorded, entry.request)?;
-        let forget = matches!(&*snapshot, Snapshot::Reservation(reservation) if reservation.is_finished());
+        let forget = snapshot.is_over();
         self.remember(folded, recorded);
         if forget {
             self.entities.swap_remove(&entry.entity);

@@ -26,6 +26,7 @@ use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservat
 
 use crate::catalogue::Card;
 use crate::checkpointer::Portion;
+use crate::housekeeping::due_command;
 use crate::index::Home;
 use crate::message::{Body, Parcel, Seen, Slot};
 use crate::saga::Saga;
@@ -61,8 +62,8 @@ pub(crate) struct EntityActor {
     dirty: bool,
     /// The checkpoint round its state last went into.
     saved_in: u64,
-    /// A turn of it panicked.
-    failed: bool,
+    /// It no longer speaks for its entity: a turn of it panicked, or it has left memory.
+    over: bool,
     stats: Rc<ActorStats>,
     /// Requests that wait for their verdict.
     waiters: Vec<(RequestStamp, Slot)>,
@@ -71,6 +72,7 @@ pub(crate) struct EntityActor {
     card: Option<Arc<Card>>,
     tentative: Tentative,
     parked: VecDeque<Parcel>,
+    /// When its earliest entry in the wheel rings.
     armed: Option<Timestamp>,
 }
 
@@ -124,8 +126,8 @@ impl Handler<Turn> for EntityActor {
     type Result = ();
 
     fn handle(&mut self, Turn(parcel): Turn, _: &mut Self::Context) {
-        if self.failed {
-            // Its seat is empty by now: what still was in the mailbox waits there for the rebuilt actor.
+        if self.over {
+            // Its seat is another's by now: what still was in the mailbox is for whoever sits there.
             self.worker.dispatch(parcel);
             return;
         }
@@ -134,7 +136,7 @@ impl Handler<Turn> for EntityActor {
         let stats = Rc::clone(&self.stats);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.receive(parcel, began)));
         stats.handled(sent, began, Instant::now());
-        if outcome.is_err() {
+        if outcome.is_err() && !self.over {
             self.fail(again);
         }
     }
@@ -147,6 +149,8 @@ impl EntityActor {
             EntityKey::Sku(sku) => worker.shared.catalogue.card(sku.as_str()),
             EntityKey::Reservation(_) | EntityKey::Cart(_) | EntityKey::Order(_) => None,
         };
+        // Whoever seats a state arms its timer.
+        let armed = stored.snapshot.due();
         Self {
             worker,
             entity,
@@ -156,20 +160,20 @@ impl EntityActor {
             last_batch: 0,
             dirty: stored.dirty,
             saved_in: 0,
-            failed: false,
+            over: false,
             stats,
             waiters: Vec::new(),
             saga: Saga::default(),
             card,
             tentative: Tentative::default(),
             parked: VecDeque::new(),
-            armed: None,
+            armed,
         }
     }
 
     /// A turn panicked: the state may be half changed and is never used again. The actor ends when its mailbox is empty.
     fn fail(&mut self, again: Option<Body>) {
-        self.failed = true;
+        self.over = true;
         self.waiters.clear();
         self.worker.panicked(&self.entity, again);
         for parcel in std::mem::take(&mut self.parked) {
@@ -200,6 +204,9 @@ impl EntityActor {
             }
             Body::Step(step) => self.step(step, parcel.sent, true),
             Body::StepDone(done) => self.step_done(&done),
+            Body::Internal(command) if due_command(&self.entity).as_ref() == Some(&command) => {
+                self.ring(command);
+            }
             Body::Internal(command) => self.internal(command),
             Body::TellCart { order, placed } => self.tell_cart(order, placed),
             Body::Query(query) => {
@@ -326,17 +333,31 @@ impl EntityActor {
             return;
         }
         self.run_obligations();
+        self.arm_timer();
+        if self.snapshot.is_over() {
+            self.over = true;
+            self.worker.forget(&self.entity, self.sequence, self.armed);
+        }
+    }
+
+    /// Arms the timer the state asks for. One that moves further away is armed again when the earlier entry rings, so
+    /// that a busy cart has one entry in the wheel and not one for each change (law 11).
+    fn arm_timer(&mut self) {
         if let Some(due) = self.snapshot.due()
-            && self.armed != Some(due)
+            && self.armed.is_none_or(|armed| due < armed)
         {
             self.armed = Some(due);
             self.worker.wheel.borrow_mut().arm(due, Due::Entity(self.entity.clone()));
         }
-        if let Snapshot::Reservation(reservation) = &self.snapshot
-            && reservation.is_finished()
-            && !reservation.is_absent()
-        {
-            self.worker.forget(&self.entity, self.sequence);
+    }
+
+    /// The timer rang, or the store says that it should have.
+    fn ring(&mut self, command: Command) {
+        self.armed = None;
+        self.internal(command);
+        // What is due and found no journal room comes again by itself.
+        if self.snapshot.due().is_some_and(|due| due > self.worker.now()) {
+            self.arm_timer();
         }
     }
 
@@ -354,6 +375,7 @@ impl EntityActor {
         }
         if matches!(self.snapshot, Snapshot::Stock(_)) {
             let snapshot = std::mem::replace(&mut self.snapshot, Snapshot::absent(&self.entity));
+            self.over = true;
             self.worker
                 .lay_down(&self.entity, Stored { snapshot, sequence: self.sequence, dirty: self.dirty });
             return;
@@ -361,7 +383,8 @@ impl EntityActor {
         // The row must be in the store, not only on its way there, before the next reader looks for it.
         let saved = !self.dirty && self.saved_in <= self.worker.shared.rounds_done();
         if saved && !self.snapshot.is_resident() {
-            self.worker.passivate(&self.entity);
+            self.over = true;
+            self.worker.passivate(&self.entity, self.armed);
         }
     }
 

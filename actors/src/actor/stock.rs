@@ -14,9 +14,6 @@ use crate::worker::Due;
 
 use super::{Applied, EntityActor, News};
 
-/// How long a request waits for units that a saga holds tentatively before it is refused after all.
-const PARKED_MS: u64 = 1_000;
-
 impl EntityActor {
     /// A saga's step at this SKU.
     pub(super) fn step(&mut self, step: Step, sent: Instant, may_park: bool) {
@@ -46,6 +43,8 @@ impl EntityActor {
             self.tentative.expect(reservation);
         } else {
             self.tentative.settle(reservation);
+            // A saga that was rebuilt while it asked may have asked twice: nobody would end a hold granted from here on.
+            self.parked.retain(|parcel| !holds_for(parcel, reservation));
         }
         let applied = self.apply(command, None, false);
         self.stats.remember(self.worker.now(), name, applied.name());
@@ -110,8 +109,7 @@ impl EntityActor {
         if self.parked.is_empty()
             && let EntityKey::Sku(sku) = &self.entity
         {
-            let due = self.worker.now().plus_ms(PARKED_MS);
-            self.worker.wheel.borrow_mut().arm(due, Due::Parked(sku.clone()));
+            self.worker.parked(sku.clone());
         }
         self.parked.push_back(parcel);
     }
@@ -136,6 +134,10 @@ impl EntityActor {
             }
         }
     }
+}
+
+fn holds_for(parcel: &Parcel, reservation: ReservationId) -> bool {
+    matches!(&parcel.body, Body::Step(Step { reservation: held, kind: StepKind::Hold { .. }, .. }) if *held == reservation)
 }
 
 /// When a reservation's timer is due, as its event tells.

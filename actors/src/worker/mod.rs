@@ -9,10 +9,10 @@ mod saving;
 mod seats;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
@@ -30,6 +30,9 @@ use crate::stats::ActorStats;
 use crate::types::{ActorReport, Verdict};
 use crate::wheel::Wheel;
 
+/// How long a request waits for units that a saga holds tentatively before it is refused after all.
+const PARKED: Duration = Duration::from_secs(1);
+
 /// What reaches a worker from other threads.
 pub(crate) enum Inbound {
     /// This batch and all before it are on stable storage.
@@ -39,9 +42,9 @@ pub(crate) enum Inbound {
     /// For connections here.
     Replies(Vec<(Slot, Verdict)>),
     /// A state read from cold storage, or that there is none.
-    Loaded(EntityKey, Option<Stored>),
-    /// A state rebuilt after a panic, or that it could not be.
-    Rebuilt(EntityKey, Option<Stored>),
+    Loaded(EntityKey, Found),
+    /// A state rebuilt after a panic.
+    Rebuilt(EntityKey, Found),
     /// Write everything changed since the last round to the checkpoint.
     Checkpoint {
         /// The round.
@@ -61,14 +64,20 @@ pub(crate) enum Pending {
     Portion(Box<Portion>),
 }
 
+/// What was found of an entity on disk, if anything was.
+pub(crate) type Found = Result<Option<Stored>, Unreadable>;
+
+/// A state is there and cannot be read, or there is no telling; why has been logged.
+#[derive(Debug)]
+pub(crate) struct Unreadable;
+
 /// What a timer wakes.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// A reservation of a SKU.
     Reservation(Sku, ReservationId),
     /// Any other entity.
     Entity(EntityKey),
-    /// Requests parked at a SKU.
-    Parked(Sku),
 }
 
 /// An entity's place on its worker.
@@ -81,6 +90,13 @@ pub(crate) enum Seat {
     Absent(Vec<Parcel>),
     /// Panicked too often; refused until the engine is restarted.
     Quarantined,
+}
+
+impl Seat {
+    /// The seat of an entity to which nothing has happened yet.
+    fn vacant(entity: &EntityKey) -> Self {
+        Self::Idle(Stored { snapshot: Snapshot::absent(entity), sequence: 0, dirty: false })
+    }
 }
 
 /// A state as it was recovered or loaded.
@@ -148,6 +164,8 @@ pub(crate) struct Worker {
     gone: RefCell<Vec<(EntityKey, u64)>>,
     remembered: RefCell<Vec<Remembered>>,
     deferred: RefCell<Vec<Parcel>>,
+    /// SKUs with parked requests, and until when these wait; in the order of time.
+    parked: RefCell<VecDeque<(Instant, Sku)>>,
     pub(crate) round: RefCell<Round>,
 }
 
@@ -179,6 +197,7 @@ impl Worker {
             gone: RefCell::default(),
             remembered: RefCell::new(seed.remembered),
             deferred: RefCell::default(),
+            parked: RefCell::default(),
             round: RefCell::default(),
             shared,
         });
@@ -241,6 +260,19 @@ impl Worker {
     /// Takes the deferred steps for another try.
     pub(crate) fn take_deferred(&self) -> Vec<Parcel> {
         std::mem::take(&mut self.deferred.borrow_mut())
+    }
+
+    /// Requests are parked at a SKU from now on. Monotonic time ends their wait, so that a jump of the clock, which pauses
+    /// expiry, does not hold them.
+    pub(crate) fn parked(&self, sku: Sku) {
+        self.parked.borrow_mut().push_back((Instant::now() + PARKED, sku));
+    }
+
+    /// Takes the SKUs whose parked requests have waited long enough.
+    pub(crate) fn take_parked(&self, now: Instant) -> Vec<Sku> {
+        let mut parked = self.parked.borrow_mut();
+        let over = parked.iter().take_while(|(until, _)| *until <= now).count();
+        parked.drain(..over).map(|(_, sku)| sku).collect()
     }
 
     /// Business time.

@@ -7,15 +7,22 @@ use crate::checkpointer::{Portion, Row};
 
 use super::{Pending, Remembered, Seat, Worker};
 
+/// Answers and endings handed to the checkpointer at a time.
+const REMEMBERED_MAX: usize = 1_024;
+
 impl Worker {
     /// An entity changed for the first time since its last checkpoint.
     pub(crate) fn mark_dirty(&self, entity: &EntityKey) {
         self.dirty.borrow_mut().push(entity.clone());
     }
 
-    /// Remembers an answer or ending for the next checkpoint.
+    /// Remembers an answer or ending for the next checkpoint. A full portion goes at once: answers may be in the store
+    /// before the rows that reflect them, and must not pile up here while no round runs (law 11).
     pub(crate) fn remember(&self, remembered: Remembered) {
         self.remembered.borrow_mut().push(remembered);
+        if self.remembered.borrow().len() >= REMEMBERED_MAX {
+            self.save_remembered();
+        }
     }
 
     /// Takes the names of what changed and of what is gone since the last round, and the sequences as they stand.

@@ -6,23 +6,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::actor::{EntityActor, Turn};
+use crate::message::{Body, Parcel, Seen, StepDone, StepKind, StepOutcome};
+use crate::stats::ActorStats;
+use crate::types::ActorReport;
 use actix::{Actor, Addr};
 use doorbuster_engine::answer::{Missing, Refusal};
 use doorbuster_engine::cart::CartCommand;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
-use doorbuster_engine::identity::Position;
+use doorbuster_engine::identity::{Position, Timestamp};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
-use doorbuster_engine::world::Snapshot;
 
-use crate::actor::{EntityActor, Turn};
-use crate::message::{Body, Parcel, Seen, StepDone, StepKind, StepOutcome};
-use crate::stats::ActorStats;
-use crate::types::ActorReport;
-
-use super::{Due, Pending, Restarts, Seat, Stored, Worker};
+use super::{Due, Found, Pending, Restarts, Seat, Stored, Unreadable, Worker};
 
 impl Worker {
     /// Gives a parcel to its actor here, waking or loading it first where needed.
@@ -48,11 +46,11 @@ impl Worker {
             }
             Some(Seat::Idle(stored)) => {
                 if let Body::Query(query) = parcel.body {
-                    // Nothing happened to it in this life, so what it shows is durable.
                     let position = Position(0);
                     let result = query(Some(Seen { snapshot: &stored.snapshot, position, stats: None }));
                     drop(seats);
-                    result();
+                    // It may have gone to sleep while the disk was slow.
+                    self.when_durable(Pending::Effect(result));
                     return;
                 }
                 if matches!(parcel.body, Body::Checkpoint) {
@@ -64,9 +62,8 @@ impl Worker {
                 self.activate(&parcel.to);
                 self.dispatch(parcel);
             }
-            None if begins(&parcel.body) => {
-                let snapshot = Snapshot::absent(&parcel.to);
-                seats.insert(parcel.to.clone(), Seat::Idle(Stored { snapshot, sequence: 0, dirty: false }));
+            None if begins(&parcel.body) && !may_be_stored(&parcel.body) => {
+                seats.insert(parcel.to.clone(), Seat::vacant(&parcel.to));
                 drop(seats);
                 self.dispatch(parcel);
             }
@@ -108,7 +105,14 @@ impl Worker {
     }
 
     /// A state came from cold storage (or there is none): whatever waited for it goes on.
-    pub(crate) fn loaded(&self, entity: EntityKey, found: Option<Stored>) {
+    pub(crate) fn loaded(&self, entity: EntityKey, found: Found) {
+        let found = match found {
+            Ok(found) => found,
+            Err(Unreadable) => {
+                let seat = self.seats.borrow_mut().remove(&entity);
+                return self.refuse_waiting(seat);
+            }
+        };
         let mut seats = self.seats.borrow_mut();
         let waiting = match seats.remove(&entity) {
             Some(Seat::Absent(waiting)) => waiting,
@@ -118,7 +122,6 @@ impl Worker {
             }
             None => Vec::new(),
         };
-        let exists = found.is_some();
         if let Some(stored) = found {
             self.leaving.borrow_mut().insert(entity.clone());
             if let Some(due) = stored.snapshot.due() {
@@ -131,7 +134,26 @@ impl Worker {
         }
         drop(seats);
         for parcel in waiting {
-            if exists { self.dispatch(parcel) } else { self.not_here(parcel) }
+            let seated = self.seats.borrow().contains_key(&entity);
+            if !seated && begins(&parcel.body) {
+                self.seats.borrow_mut().insert(entity.clone(), Seat::vacant(&entity));
+            } else if !seated {
+                self.not_here(parcel);
+                continue;
+            }
+            self.dispatch(parcel);
+        }
+    }
+
+    /// Tells everybody who waited at a seat that its state cannot be had now.
+    fn refuse_waiting(&self, seat: Option<Seat>) {
+        match seat {
+            Some(Seat::Absent(waiting)) => {
+                for parcel in waiting {
+                    self.refuse(parcel, &Refusal::Recovering { retry_after_ms: 10_000 });
+                }
+            }
+            Some(Seat::Idle(_) | Seat::Live(..) | Seat::Quarantined) | None => {}
         }
     }
 
@@ -170,11 +192,16 @@ impl Worker {
     }
 
     /// A rebuilt state takes its seat.
-    pub(crate) fn rebuilt(&self, entity: &EntityKey, found: Option<Stored>) {
+    pub(crate) fn rebuilt(&self, entity: &EntityKey, found: Found) {
         metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "rebuild")
             .increment(1);
+        let Ok(found) = found else {
+            // Whatever it was must not begin anew under the same name.
+            let seat = self.seats.borrow_mut().insert(entity.clone(), Seat::Quarantined);
+            return self.refuse_waiting(seat);
+        };
         let resident = found.as_ref().is_some_and(|stored| stored.snapshot.is_resident());
-        self.loaded(entity.clone(), found);
+        self.loaded(entity.clone(), Ok(found));
         if resident {
             self.activate(entity);
         }
@@ -211,6 +238,10 @@ impl Worker {
                 self.send(Parcel::new(step.from, Body::StepDone(StepDone { sku, kind: step.kind, outcome })));
             }
             Body::TellCart { order, .. } => {
+                if !matches!(refusal, Refusal::NotFound(_)) {
+                    // The cart is there and cannot hear: the order waits, and the next start tells it again.
+                    return;
+                }
                 let told = Body::Internal(Command::Order(OrderCommand::CartTold));
                 self.send(Parcel::new(EntityKey::Order(order), told));
             }
@@ -228,8 +259,9 @@ impl Worker {
     }
 
     /// A coordinator whose work is all done leaves memory and checkpoint.
-    pub(crate) fn forget(&self, entity: &EntityKey, sequence: u64) {
+    pub(crate) fn forget(&self, entity: &EntityKey, sequence: u64, armed: Option<Timestamp>) {
         self.gone.borrow_mut().push((entity.clone(), sequence));
+        self.disarm(entity, armed);
         self.leaving.borrow_mut().swap_remove(entity);
         if self.seats.borrow_mut().remove(entity).is_some() {
             metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
@@ -246,12 +278,20 @@ impl Worker {
     }
 
     /// An idle actor whose state is in the checkpoint leaves memory.
-    pub(crate) fn passivate(&self, entity: &EntityKey) {
+    pub(crate) fn passivate(&self, entity: &EntityKey, armed: Option<Timestamp>) {
+        self.disarm(entity, armed);
         self.leaving.borrow_mut().swap_remove(entity);
         if self.seats.borrow_mut().remove(entity).is_some() {
             metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "passivate")
                 .increment(1);
             metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
+        }
+    }
+
+    /// The store wakes what is not in memory.
+    fn disarm(&self, entity: &EntityKey, armed: Option<Timestamp>) {
+        if let Some(due) = armed {
+            self.wheel.borrow_mut().disarm(due, &Due::Entity(entity.clone()));
         }
     }
 
@@ -299,6 +339,12 @@ impl Worker {
 #[allow(clippy::disallowed_methods)]
 fn post(address: &Addr<EntityActor>, parcel: Parcel) {
     address.do_send(Turn(parcel));
+}
+
+/// Whether an entity that a parcel may bring into being may exist already, in the store: a cart is named by its maker's
+/// key, and outlives the memory of that key.
+fn may_be_stored(body: &Body) -> bool {
+    matches!(body, Body::Client(client) if client.ticket.keyed && matches!(client.command, Command::Cart(_)))
 }
 
 /// Whether a parcel may bring a new entity into being.
