@@ -2,7 +2,7 @@
 
 use doorbuster_engine::answer::FieldError;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny, Unexpected};
 use serde_json::error::Category;
 
 use crate::problem::Problem;
@@ -12,7 +12,18 @@ use crate::problem::Problem;
 /// Broken syntax or bytes that are not UTF-8 are `malformed` (400); sound JSON of the wrong shape is
 /// `validation_failed` (422) with a pointer to the place.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| explain(body, &error))
+    read(body).map_err(|error| explain(body, &error))
+}
+
+/// Reads `body`, which must be no array: a derived reader would take one for its fields in their order, unnamed.
+///
+/// # Errors
+/// As serde says them; [`explain`] makes a problem of it.
+pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, serde_json::Error> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(serde_json::Error::invalid_type(Unexpected::Seq, &"an object"));
+    }
+    serde_json::from_slice(body)
 }
 
 /// Says what is wrong with a body that could not be read.
