@@ -5,8 +5,8 @@ use crate::envelope::{Decision, Envelope};
 use crate::identity::{Fingerprint, ReservationId, Timestamp};
 
 use super::{
-    Definition, Hold, Home, PartStatus, RESERVATION_LIFE_MAX_MS, RESERVATION_TTL_MS, Reserve, Stock,
-    StockCommand, StockEvent, UNITS_MAX,
+    Definition, Hold, Home, PartStatus, QUANTITY_MAX, RESERVATION_LIFE_MAX_MS, RESERVATION_TTL_MS, Reserve,
+    Stock, StockCommand, StockEvent, UNITS_MAX,
 };
 
 /// A stock decision.
@@ -25,6 +25,9 @@ impl Stock {
         match &envelope.command {
             StockCommand::Define { definition, opening } => self.decide_define(definition, *opening),
             StockCommand::Adjust { delta, reason, reference } => {
+                if *delta == 0 {
+                    return Decision::Refuse(out_of_range("/delta"));
+                }
                 if let Err(refusal) = self.check_new_on_hand(self.on_hand.checked_add(*delta), "/delta") {
                     return Decision::Refuse(refusal);
                 }
@@ -140,6 +143,9 @@ impl Stock {
                 None | Some(Home::Reservation | Home::Order) => Decision::Refuse(Refusal::KeyReused),
             };
         }
+        if !(1..=QUANTITY_MAX).contains(&reserve.quantity) {
+            return Decision::Refuse(out_of_range("/quantity"));
+        }
         let Some(quantity) = self.grantable(reserve.quantity, reserve.partial) else {
             return Decision::Refuse(self.shortage(reserve.quantity));
         };
@@ -147,7 +153,7 @@ impl Stock {
         Decision::change(StockEvent::Reserved {
             reservation: reserve.reservation,
             quantity,
-            ttl_ms: reserve.ttl_ms.or(own_ttl_ms).unwrap_or(RESERVATION_TTL_MS),
+            ttl_ms: reserve.ttl_ms.or(own_ttl_ms).unwrap_or(RESERVATION_TTL_MS).min(RESERVATION_LIFE_MAX_MS),
             fingerprint,
             customer: reserve.customer.clone(),
             location: None,
@@ -161,10 +167,16 @@ impl Stock {
         partial: bool,
         home: Home,
     ) -> StockDecision {
+        if self.holds.contains_key(&reservation) {
+            return Decision::Nothing;
+        }
         match self.part(reservation) {
             // A late copy of a hold that already ended must not hold again: nobody would ever end it.
             PartStatus::Held(_) | PartStatus::Sold | PartStatus::Freed => return Decision::Nothing,
             PartStatus::Absent => {}
+        }
+        if !(1..=QUANTITY_MAX).contains(&quantity) {
+            return Decision::Refuse(out_of_range("/quantity"));
         }
         match self.grantable(quantity, partial) {
             Some(quantity) => Decision::change(StockEvent::PartHeld { reservation, quantity, home }),
@@ -227,6 +239,7 @@ impl Stock {
 }
 
 fn out_of_range(pointer: &str) -> Refusal {
-    let message = format!("units must stay within ±{UNITS_MAX}");
+    let message =
+        format!("a quantity is 1 to {QUANTITY_MAX}, a change not zero, and units stay within ±{UNITS_MAX}");
     Refusal::Validation(vec![FieldError::new(pointer, "out_of_range", message)])
 }

@@ -461,10 +461,12 @@ impl Stock {
 
     /// How a saga's part stands here.
     pub fn part(&self, id: ReservationId) -> PartStatus {
-        if let Some(hold) = self.holds.get(&id) {
-            return PartStatus::Held(hold.quantity);
+        match self.holds.get(&id) {
+            Some(hold) if hold.home.is_some() => PartStatus::Held(hold.quantity),
+            // A public reservation's own hold is nobody's part.
+            Some(_) => PartStatus::Absent,
+            None => self.ended_parts.get(id).unwrap_or(PartStatus::Absent),
         }
-        self.ended_parts.get(id).unwrap_or(PartStatus::Absent)
     }
 
     /// Every public reservation held here with its request's key and body hash, and when it ends: what an index and a

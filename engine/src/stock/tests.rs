@@ -33,7 +33,7 @@ const EVENTS: [&str; 13] = [
 ];
 
 /// Every refusal a SKU can give, by name.
-const REFUSALS: [&str; 10] = [
+const REFUSALS: [&str; 11] = [
     "!IllegalTransition",
     "!InsufficientStock",
     "!KeyReused",
@@ -43,6 +43,7 @@ const REFUSALS: [&str; 10] = [
     "!Validation./delta",
     "!Validation./on_hand",
     "!Validation./oversell/limit",
+    "!Validation./quantity",
     "!VersionMismatch",
 ];
 
@@ -265,6 +266,7 @@ adjust   -   -3              -               2  Adjusted=-3                    7
 adjust   -   -8              -               3  !InsufficientStock=8/7         7         0     0         7
 adjust   -   max             -               3  !Validation./delta             7         0     0         7
 adjust   -   1000000000000   -               3  !Validation./delta             7         0     0         7
+adjust   -   0               -               3  !Validation./delta             7         0     0         7
 reserve  R1  4               -               4  Reserved=4                     7         4     0         3
 adjust   -   -4              -               5  !InsufficientStock=4/3         7         4     0         3
 set      -   9               version:3       6  !VersionMismatch=4             7         4     0         3
@@ -284,6 +286,11 @@ reserve  R1  3      body:2                9  !KeyReused                     10  
 reserve  R2  8      -                    10  !InsufficientStock=8/7         10         3     0         7
 reserve  R2  8      partial              10  Reserved=7                     10        10     0         0
 reserve  R3  1      partial              10  !InsufficientStock=1/0         10        10     0         0
+reserve  R3  0      -                    10  !Validation./quantity          10        10     0         0
+reserve  R3  -1     -                    10  !Validation./quantity          10        10     0         0
+hold     O3  0      -                    10  !Validation./quantity          10        10     0         0
+sell     R1  -      -                    10  Nothing                        10        10     0         0
+free     R1  -      -                    10  Nothing                        10        10     0         0
 release  R2  -      -                    11  Released                       10         3     0         7
 release  R2  -      -                    11  !NotFound.Reservation          10         3     0         7
 commit   R1  -      -                    99  Committed                       7         0     3         7

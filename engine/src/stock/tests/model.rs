@@ -49,6 +49,15 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// Ends a saga's part; a public reservation is nobody's part.
+    fn end_part(&mut self, id: u128, now: u64) -> Option<Holder> {
+        if self.holders.get(&id)?.public {
+            return None;
+        }
+        self.ended_parts.insert(id, now);
+        self.holders.remove(&id)
+    }
+
     pub(super) fn received(&self) -> i128 {
         self.opening + self.adjusted
     }
@@ -179,21 +188,17 @@ impl Model {
                 }
                 _ => "Nothing".into(),
             },
-            Ask::Sell { id } => match self.holders.remove(&id) {
+            Ask::Sell { id } => match self.end_part(id, now) {
                 None => "Nothing".into(),
                 Some(holder) => {
                     self.sales += holder.units;
-                    self.ended_parts.insert(id, now);
                     "PartSold".into()
                 }
             },
-            Ask::Free { id } => {
-                if self.holders.remove(&id).is_none() {
-                    return "Nothing".into();
-                }
-                self.ended_parts.insert(id, now);
-                "PartFreed".into()
-            }
+            Ask::Free { id } => match self.end_part(id, now) {
+                None => "Nothing".into(),
+                Some(_) => "PartFreed".into(),
+            },
             Ask::Restock { step, quantity } => {
                 let units = i128::from(quantity).min(self.sold());
                 if units < 1 || self.restocks.contains_key(&step) {
