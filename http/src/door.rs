@@ -10,10 +10,10 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
 };
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use doorbuster_engine::identity::{Sku, Timestamp};
@@ -24,7 +24,7 @@ use crate::metrics::Meters;
 use crate::problem::{Code, Problem};
 use crate::routes::table::{self, Access, Body, Key, Route};
 use crate::wire::query::{self, Query};
-use doorbuster_actors::{self as types, Engine, Ticket};
+use doorbuster_actors::{self as types, Engine, Readiness, Ticket};
 
 /// Header that names a request, for support.
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -377,6 +377,10 @@ where
     };
     if door.options.durability != "local" {
         response.headers_mut().insert(DURABILITY.clone(), HeaderValue::from_static(door.options.durability));
+    }
+    if door.engine.readiness() == Readiness::Draining {
+        // A connection kept now would be cut under some later request, whose caller could not tell what became of it.
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
     let took = started.elapsed();
     door.meters.record(route, response.status(), took);

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 fn doorbuster(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorbuster"));
@@ -225,6 +226,12 @@ fn a_shutdown_tells_the_balancer_first_and_a_second_signal_ends_it_at_once() {
         201,
         "whoever still comes is served during the delay"
     );
+    let mut kept = TcpStream::connect(&served.address).unwrap();
+    kept.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    kept.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).expect("no connection is kept open to be cut later");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
     served.signal("-INT");
     assert_eq!(served.child.wait().unwrap().code(), Some(130));
 }
