@@ -163,6 +163,14 @@ impl RequestIndex {
         self.slots.insert(request.key, Slot { fingerprint: request.fingerprint, stage: Stage::Open(home) });
     }
 
+    /// At a start: the request was in hand when the engine stopped, unless it had its answer by then (a checkout whose
+    /// payment is open was told so, and its cart still waits for the order).
+    pub(crate) fn recall_open(&self, request: RequestStamp, home: Home) {
+        if let MapEntry::Vacant(vacant) = self.slots.entry(request.key) {
+            vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Open(home) });
+        }
+    }
+
     /// The request was told its answer.
     pub(crate) fn settle(&self, request: RequestStamp, answer: Arc<Answer>, at: Timestamp) {
         let bytes = weight_of(&answer);
@@ -283,6 +291,17 @@ mod tests {
         assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Settled(_))));
         index.forget_before(Timestamp(5 + ANSWER_MEMORY_MS));
         assert!(index.stage(RequestKey(1)).is_none());
+    }
+
+    #[test]
+    fn what_is_recalled_as_running_does_not_take_an_answer_back() {
+        let index = RequestIndex::new(10, u64::MAX);
+        index.settle(stamp(1, 7), Arc::new(Answer::CartDeleted), Timestamp(5));
+        for key in [1, 2] {
+            index.recall_open(stamp(key, 7), Home::Reservation);
+        }
+        assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Settled(_))), "law 5");
+        assert!(matches!(index.stage(RequestKey(2)), Some(Stage::Open(_))));
     }
 
     #[test]

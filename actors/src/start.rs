@@ -206,12 +206,12 @@ fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &RequestIndex)
         }
         Snapshot::Cart(cart) => {
             if let CartStatus::CheckingOut { request: Some(request), .. } = cart.status() {
-                index.open(*request, home);
+                index.recall_open(*request, home);
             }
         }
         Snapshot::Order(order) => {
             for request in order.requests() {
-                index.open(request, home.clone());
+                index.recall_open(request, home.clone());
             }
         }
     }
