@@ -246,7 +246,9 @@ impl EntityActor {
 
     /// Decides and folds one command. Everything that follows from it is under way when this returns.
     pub(crate) fn apply(&mut self, command: Command, request: Option<RequestStamp>, keyed: bool) -> Applied {
-        if !self.worker.has_room(self.room_for(&command)) {
+        // What no caller asks for ends something: it may use the last of the room.
+        let ends_something = request.is_none();
+        if !self.worker.has_room(self.room_for(&command), ends_something) {
             return Applied::Refused(Refusal::StorageFull { retry_after_ms: 1_000 });
         }
         let now = self.worker.now();
@@ -404,7 +406,13 @@ impl EntityActor {
                 ),
                 Snapshot::Order(order),
             ) => order.view().lines.len(),
-            (Command::Reservation(_) | Command::Cart(_) | Command::Order(_), _) => 100,
+            (Command::Reservation(ReservationCommand::UnitsHeld { granted }), _) => granted.len(),
+            (
+                Command::Reservation(ReservationCommand::UnitsRefused { shortages })
+                | Command::Order(OrderCommand::UnitsRefused { shortages }),
+                _,
+            ) => shortages.len(),
+            (Command::Reservation(_) | Command::Cart(_) | Command::Order(_), _) => 0,
         };
         TURN_BYTES.saturating_add(lines.saturating_mul(LINE_BYTES))
     }

@@ -14,18 +14,31 @@ use super::{Inbound, Pending, Worker};
 /// Claimed from the journal at a time, so that most turns claim nothing: a few hundred records' worth.
 const CLAIM_BYTES: usize = 128 * 1024;
 
+/// Room kept for turns that end something, as a part of the largest frame: 2 MiB of the default journal, or the endings
+/// of ten thousand reservations.
+const HEADROOM_PART: usize = 8;
+
 /// A buffer at this size goes to the journal before its tick ends.
 const FLUSH_BYTES: usize = 1 << 20;
 
 impl Worker {
     /// Sets journal space aside for a turn of at most `bytes`; `false` refuses the turn before anything changed.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+    ///
+    /// The last of the room is kept for turns that end something (law 6): a full disk takes no new reservation, but the
+    /// old ones still expire and sagas still give back what they hold.
+    pub(crate) fn has_room(&self, bytes: usize, ends_something: bool) -> bool {
         let allowance = self.allowance.get();
         if allowance >= bytes {
             return true;
         }
         let wanted = bytes.max(CLAIM_BYTES);
-        let claimed = self.shared.journal.claim(wanted).or_else(|_| self.shared.journal.claim(bytes));
+        let journal = &self.shared.journal;
+        let headroom = journal.frame_bytes_max() / HEADROOM_PART;
+        let claimable = usize::try_from(journal.stats().claimable_bytes).unwrap_or(usize::MAX);
+        if !ends_something && claimable < bytes.saturating_add(headroom) {
+            return false;
+        }
+        let claimed = journal.claim(wanted).or_else(|_| journal.claim(bytes));
         match claimed {
             Ok(claim) => {
                 self.allowance.set(allowance.saturating_add(claim.bytes));
