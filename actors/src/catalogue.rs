@@ -168,3 +168,95 @@ impl Catalogue {
 fn said(definition: &Definition) -> Said {
     Said { name: Arc::from(&*definition.name), definition: definition.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use doorbuster_engine::identity::Recorded;
+    use doorbuster_engine::money::{Currency, Money};
+    use doorbuster_engine::stock::{Oversell, StockEvent};
+
+    use super::*;
+
+    fn stock(sku: &str, opening: i64, oversell: Oversell) -> Stock {
+        let definition = Definition {
+            name: sku.to_lowercase().into(),
+            price: Money::new(1_000, Currency::GBP),
+            oversell,
+            reservation_ttl_ms: None,
+            low_stock_at: Some(3),
+        };
+        let mut stock = Stock::new(Sku::new(sku).unwrap());
+        stock.evolve(&StockEvent::Defined { definition, opening }, Recorded::default(), None);
+        stock
+    }
+
+    fn catalogue(rows: &[(&str, i64)]) -> Catalogue {
+        let catalogue = Catalogue::default();
+        for (sku, opening) in rows {
+            catalogue.publish(None, &stock(sku, *opening, Oversell::Deny), 0, false);
+        }
+        catalogue
+    }
+
+    /// The SKUs of every page, following the cursors.
+    fn pages(catalogue: &Catalogue, limit: usize, in_stock: Option<bool>) -> Vec<Vec<String>> {
+        let mut pages = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = catalogue.page(after.as_deref(), limit, in_stock);
+            pages.push(page.data.iter().map(|row| row.sku.to_string()).collect());
+            match page.next_cursor {
+                Some(cursor) => after = Some(cursor),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn pages_follow_each_other_without_a_gap_a_repeat_or_an_empty_last_one() {
+        let five = catalogue(&[("D", 0), ("B", 1), ("A", 0), ("E", 5), ("C", 9)]);
+        let check = |label: &str, limit, in_stock, expected: &[&[&str]]| {
+            assert_eq!(pages(&five, limit, in_stock), expected, "{label}");
+        };
+        check("all in one", 10, None, &[&["A", "B", "C", "D", "E"]]);
+        check("exactly full", 5, None, &[&["A", "B", "C", "D", "E"]]);
+        check("in SKU order", 2, None, &[&["A", "B"], &["C", "D"], &["E"]]);
+        check("to be had", 2, Some(true), &[&["B", "C"], &["E"]]);
+        check("sold out", 1, Some(false), &[&["A"], &["D"]]);
+        assert_eq!(pages(&catalogue(&[]), 2, None), [[""; 0]]);
+        let from_a_gap = five.page(Some("BB"), 1, None);
+        assert_eq!(from_a_gap.data.first().unwrap().sku.as_str(), "C", "a cursor need not exist any more");
+    }
+
+    #[test]
+    fn a_word_says_how_much_is_left() {
+        for (sku, opening, oversell, state) in [
+            ("PLENTY", 4, Oversell::Deny, AvailabilityState::InStock),
+            ("FEW", 3, Oversell::Deny, AvailabilityState::LowStock),
+            ("NONE", 0, Oversell::Deny, AvailabilityState::SoldOut),
+            ("LATER", 0, Oversell::Allow(9), AvailabilityState::Backorder),
+        ] {
+            let catalogue = Catalogue::default();
+            catalogue.publish(None, &stock(sku, opening, oversell), 0, false);
+            assert_eq!(catalogue.get(sku).unwrap().state, state, "{sku}");
+        }
+    }
+
+    #[test]
+    fn a_card_changes_its_figures_each_turn_and_its_words_only_when_redefined() {
+        let catalogue = catalogue(&[("TEE", 5)]);
+        let card = catalogue.card("TEE").unwrap();
+        let mut changed = stock("TEE", 7, Oversell::Deny);
+        let definition =
+            Definition { price: Money::new(900, Currency::GBP), ..changed.definition().unwrap().clone() };
+        changed.evolve(&StockEvent::Redefined { definition }, Recorded::default(), None);
+        catalogue.publish(Some(&card), &changed, 2, false);
+        let seen = catalogue.get("TEE").unwrap();
+        assert_eq!((seen.sellable, seen.price.amount, card.figures().tentative), (7, 1_000, 2));
+        catalogue.publish(Some(&card), &changed, 0, true);
+        assert_eq!(catalogue.get("TEE").unwrap().price.amount, 900);
+        assert_eq!(catalogue.len(), 1);
+        assert!(catalogue.publish(None, &Stock::new(Sku::new("GHOST").unwrap()), 0, false).is_none());
+        assert!(catalogue.get("GHOST").is_none(), "what was never defined has no card");
+    }
+}

@@ -53,3 +53,68 @@ impl Tentative {
         std::mem::take(&mut self.eased)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use doorbuster_engine::identity::{Recorded, Sku};
+    use doorbuster_engine::money::{Currency, Money};
+    use doorbuster_engine::stock::{Definition, Home, Oversell, StockEvent};
+
+    use super::*;
+
+    const ONE: ReservationId = ReservationId(1);
+    const TWO: ReservationId = ReservationId(2);
+
+    fn stock(events: &[StockEvent]) -> Stock {
+        let definition = Definition {
+            name: "Tee".into(),
+            price: Money::new(1_000, Currency::GBP),
+            oversell: Oversell::Deny,
+            reservation_ttl_ms: None,
+            low_stock_at: None,
+        };
+        let mut stock = Stock::new(Sku::new("TEE").unwrap());
+        stock.evolve(&StockEvent::Defined { definition, opening: 10 }, Recorded::default(), None);
+        for event in events {
+            stock.evolve(event, Recorded::default(), None);
+        }
+        stock
+    }
+
+    fn held(reservation: ReservationId, quantity: i64) -> StockEvent {
+        StockEvent::PartHeld { reservation, quantity, home: Home::Order }
+    }
+
+    #[test]
+    fn only_units_that_are_held_and_not_settled_may_come_back() {
+        let mut tentative = Tentative::default();
+        tentative.expect(ONE);
+        tentative.expect(ONE);
+        tentative.expect(TWO);
+        for (label, events, units) in [
+            ("nothing granted yet", vec![], 0),
+            ("one granted, counted once", vec![held(ONE, 3)], 3),
+            ("both granted", vec![held(ONE, 3), held(TWO, 4)], 7),
+            ("one sold", vec![held(ONE, 3), held(TWO, 4), StockEvent::PartSold { reservation: ONE }], 4),
+            ("one freed", vec![held(ONE, 3), held(TWO, 4), StockEvent::PartFreed { reservation: TWO }], 3),
+        ] {
+            tentative.measure(&stock(&events));
+            assert_eq!(tentative.units(), units, "{label}");
+        }
+        tentative.settle(ONE);
+        tentative.measure(&stock(&[held(ONE, 3), held(TWO, 4)]));
+        assert_eq!(tentative.units(), 4, "what is settled is kept for good");
+    }
+
+    #[test]
+    fn those_who_wait_hear_once_of_each_hold_that_was_settled() {
+        let mut tentative = Tentative::default();
+        tentative.expect(ONE);
+        assert!(!tentative.take_eased());
+        tentative.settle(TWO);
+        assert!(!tentative.take_eased(), "nobody waited for this one");
+        tentative.settle(ONE);
+        assert!(tentative.take_eased());
+        assert!(!tentative.take_eased());
+    }
+}

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod checkouts;
+mod crashes;
+mod full_disk;
 mod harness;
 mod panics;
 mod recovery;
 mod reservations;
+mod twins;
