@@ -30,6 +30,9 @@ use crate::worker::{Inbound, Remembered};
 /// Most due times of cold entities woken at a time.
 const DUE_MAX: usize = 10_000;
 
+/// Most answers past their day dropped in one round: a second's work, and at a round in ten seconds 20,000 a second.
+const FORGOTTEN_MAX: usize = 200_000;
+
 /// Time between two looks for cold entities whose time has come: within the second that an expiry may be late.
 const DUE_EVERY: Duration = Duration::from_millis(500);
 
@@ -263,7 +266,7 @@ impl Checkpointer {
         };
         let archive_below = shared.store.finish_round(&mark)?;
         let moved = archive_segments(shared.directory.paths(), shared.directory.engine(), archive_below)?;
-        shared.store.answers_delete_before(mark.at_ms.saturating_sub(ANSWER_MEMORY_MS), 10_000)?;
+        shared.store.answers_delete_before(mark.at_ms.saturating_sub(ANSWER_MEMORY_MS), FORGOTTEN_MAX)?;
         // What these timers woke has changed, if it had to, before this round took its state.
         let closing: Vec<_> = self.closing.drain().collect();
         shared.store.due_remove(&closing)?;

@@ -40,7 +40,7 @@ fn exactly_as_many_units_are_granted_as_there_are() {
 /// Two carts that both want the last X and the last Y: exactly one wins each time.
 #[test]
 fn of_two_carts_after_the_last_units_exactly_one_wins() {
-    const ROUNDS: usize = 100;
+    const ROUNDS: usize = 1_000;
     let shop = Shop::open();
     let barrier = Arc::new(Barrier::new(2));
     for round in 0..ROUNDS {
