@@ -160,22 +160,8 @@ pub(super) fn timer_of(event: &Event) -> Option<(ReservationId, DueAt)> {
 }
 
 fn available_of(refusal: &Refusal) -> i64 {
-    match refusal {
-        Refusal::InsufficientStock(shortages) => shortages.first().map_or(0, |shortage| shortage.available),
-        Refusal::NotFound(_)
-        | Refusal::IllegalTransition { .. }
-        | Refusal::ReservationExpired
-        | Refusal::CartExpired
-        | Refusal::PriceChanged { .. }
-        | Refusal::VersionMismatch { .. }
-        | Refusal::PaymentDeclined { .. }
-        | Refusal::Validation(_)
-        | Refusal::KeyReused
-        | Refusal::InProgress { .. }
-        | Refusal::Overloaded { .. }
-        | Refusal::StorageFull { .. }
-        | Refusal::Draining
-        | Refusal::Recovering { .. }
-        | Refusal::DeadlineExceeded => 0,
+    if let Refusal::InsufficientStock(shortages) = refusal {
+        return shortages.first().map_or(0, |shortage| shortage.available);
     }
+    0
 }
