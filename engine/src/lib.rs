@@ -19,6 +19,7 @@ pub mod event;
 pub mod identity;
 pub mod invariants;
 pub mod money;
+pub mod mutant;
 pub mod order;
 pub mod payment;
 pub mod pricing;

@@ -6,6 +6,7 @@ use crate::answer::{Answer, CheckoutResult, FieldError, Missing, Refusal};
 use crate::envelope::{Decision, Envelope};
 use crate::identity::{RefundId, RequestStamp, Timestamp};
 use crate::money::Money;
+use crate::mutant::{self, Mutant};
 use crate::payment::{ChargeOutcome, RefundOutcome, VoidOutcome};
 
 use super::{
@@ -101,6 +102,14 @@ impl Order {
         };
         match outcome {
             ChargeOutcome::Captured { reference } => self.placed(reference),
+            ChargeOutcome::ActionRequired { reference, client_secret: _ }
+                if mutant::active(Mutant::PlaceUnpaid) =>
+            {
+                self.placed(reference)
+            }
+            ChargeOutcome::Unknown if mutant::active(Mutant::FreeOnUnknown) => {
+                Decision::change(OrderEvent::PaymentDeclined { reason: "unknown".into(), retryable: true })
+            }
             ChargeOutcome::Declined { reason, retryable } => Decision::change(OrderEvent::PaymentDeclined {
                 reason: reason.clone(),
                 retryable: *retryable,
@@ -165,6 +174,9 @@ impl Order {
             return Decision::Nothing;
         }
         match self.stage {
+            Stage::Paying(_) if mutant::active(Mutant::ExpirePinned) => {
+                Decision::change(OrderEvent::PaymentVoided)
+            }
             Stage::Paying(_) => {
                 Decision::change(OrderEvent::VoidRequested { by_request: false, refund: RefundId(self.id.0) })
             }
@@ -302,7 +314,7 @@ impl Order {
                 format!("{} units of line {} asked, {left} left to refund", units.quantity, units.line);
             return Err(self.illegal("refund", &detail));
         }
-        if amount > left {
+        if amount > left && !mutant::active(Mutant::RefundTooMuch) {
             let detail = format!("{amount} asked, {left} left to refund, in minor units");
             return Err(self.illegal("refund", &detail));
         }

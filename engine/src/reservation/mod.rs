@@ -17,6 +17,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::answer::{Item, ReservationRecord, ReservationState, Shortage};
 use crate::identity::{Fingerprint, Recorded, RequestStamp, ReservationId, Timestamp};
 use crate::invariants::Violation;
+use crate::mutant::{self, Mutant};
 use crate::stock::RESERVATION_LIFE_MAX_MS;
 
 /// What may be asked of a coordinator, and what its SKUs told it.
@@ -240,7 +241,9 @@ impl Reservation {
             }
             // Whatever of the request was held before some SKU refused; the others have nothing to free.
             ReservationPhase::Refused => {
-                smallvec![ReservationObligation::FreeUnits(self.requested.iter().cloned().collect())]
+                let left_held = usize::from(mutant::active(Mutant::SkipCompensation));
+                let parts = self.requested.iter().skip(left_held).cloned();
+                smallvec![ReservationObligation::FreeUnits(parts.collect())]
             }
             ReservationPhase::Released | ReservationPhase::Expired => {
                 smallvec![ReservationObligation::FreeUnits(self.granted.iter().cloned().collect())]

