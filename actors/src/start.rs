@@ -39,7 +39,8 @@ impl Engine {
     ) -> Result<(Self, RecoveryReport), StartError> {
         let directory = DataDirectory::open(&options.data)?;
         let secrets = Secrets::new(&directory.secret("server")?);
-        let journal_options = JournalOptions { segment_bytes: options.segment_bytes };
+        let journal_options =
+            JournalOptions { segment_bytes: options.segment_bytes, ..JournalOptions::default() };
         let mut recovered = recover(&directory, journal_options, progress)?;
         let workers = options.workers.max(1);
         let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);

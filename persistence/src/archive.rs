@@ -1,9 +1,6 @@
 //! Clears the live journal behind the checkpoint: sealed segments move to the archive, nothing is deleted.
 
-use std::fs;
-
 use crate::directory::{DataPaths, EngineId};
-use crate::disk;
 use crate::error::JournalError;
 use crate::frame::FrameNumber;
 use crate::segment::{self, SegmentFile};
@@ -18,21 +15,22 @@ pub fn archive_segments(
     engine: EngineId,
     replay_from: FrameNumber,
 ) -> Result<Vec<SegmentFile>, JournalError> {
+    let disk = paths.disk().as_ref();
     let (journal, archive) = (paths.journal(), paths.archive());
-    let live = segment::list(&journal, engine, false)?;
+    let live = segment::list(disk, &journal, engine, false)?;
     let mut moved = Vec::new();
     for pair in live.windows(2) {
         if pair[1].header.first_frame > replay_from {
             break;
         }
         let target = archive.join(segment::segment_name(pair[0].header.number));
-        fs::rename(&pair[0].path, &target).map_err(JournalError::io("archive", &pair[0].path))?;
+        disk.rename(&pair[0].path, &target).map_err(JournalError::io("archive", &pair[0].path))?;
         moved.push(SegmentFile { path: target, archived: true, ..pair[0].clone() });
     }
     if !moved.is_empty() {
         // The new name first: between the two syncs a power cut may leave both names or the new one, never neither.
-        disk::sync_directory(&archive).map_err(JournalError::io("sync", &archive))?;
-        disk::sync_directory(&journal).map_err(JournalError::io("sync", &journal))?;
+        disk.sync_directory(&archive).map_err(JournalError::io("sync", &archive))?;
+        disk.sync_directory(&journal).map_err(JournalError::io("sync", &journal))?;
     }
     Ok(moved)
 }

@@ -11,11 +11,11 @@
 //! Start at [`DataDirectory::open`].
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::disk;
+use crate::disk::{self, Disk, Held, LockKind, MachineDisk, OpenMode};
 use crate::error::StartError;
 
 /// Format of the directory as a whole that this engine writes, and the newest it reads.
@@ -37,14 +37,25 @@ impl fmt::Debug for EngineId {
     }
 }
 
-/// Where the parts of a data directory lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the parts of a data directory lie, and on which disk.
+#[derive(Clone, Debug)]
 pub struct DataPaths {
     /// The directory itself.
     pub root: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl DataPaths {
+    /// The data directory `root` of `disk`.
+    pub fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        Self { root: root.to_path_buf(), disk }
+    }
+
+    /// Where it all lies.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
     /// Live segments.
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")
@@ -78,7 +89,7 @@ impl DataPaths {
 pub struct DataDirectory {
     paths: DataPaths,
     engine: EngineId,
-    _lock: File,
+    _lock: Box<dyn Held>,
 }
 
 impl DataDirectory {
@@ -89,22 +100,18 @@ impl DataDirectory {
     ///
     /// Refuses when another engine holds it, a newer engine wrote it, it cannot be written, or the disk is full.
     pub fn open(path: &Path) -> Result<Self, StartError> {
-        let refuse = |error| Self::refusal(path, error);
-        let paths = DataPaths { root: path.to_path_buf() };
-        fs::create_dir_all(paths.archive()).map_err(refuse)?;
-        let lock = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(paths.lock())
-            .map_err(refuse)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StartError::Locked { path: path.to_path_buf() }),
-            Err(TryLockError::Error(error)) => return Err(refuse(error)),
-        }
-        let free_bytes = disk::free_bytes(path).map_err(refuse)?;
+        Self::open_on(Arc::new(MachineDisk), path)
+    }
+
+    /// As [`DataDirectory::open`], on a disk of the caller's.
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StartError> {
+        let paths = DataPaths::new(disk, path);
+        let disk = paths.disk.as_ref();
+        let refuse = |error| Self::refusal(&paths, path, error);
+        disk.create_directory(&paths.archive(), 0o777).map_err(refuse)?;
+        let locked = disk.lock(&paths.lock(), LockKind::Exclusive).map_err(refuse)?;
+        let Some(lock) = locked else { return Err(StartError::Locked { path: path.to_path_buf() }) };
+        let free_bytes = disk.free_bytes(path).map_err(refuse)?;
         if free_bytes < Self::FREE_BYTES_MIN {
             let needed_bytes = Self::FREE_BYTES_MIN;
             return Err(StartError::DiskFull { path: path.to_path_buf(), free_bytes, needed_bytes });
@@ -117,31 +124,39 @@ impl DataDirectory {
                 let what = "it is missing, but there is a journal".to_owned();
                 return Err(StartError::Damaged { file: paths.format(), what });
             }
-            let engine = EngineId(random().map_err(refuse)?);
+            let engine = EngineId(random(&paths).map_err(refuse)?);
             let text =
                 format!("doorbuster data directory\nformat {DIRECTORY_FORMAT_VERSION}\nengine {engine}\n");
-            disk::write_durably(&paths.format(), text.as_bytes(), 0o644).map_err(refuse)?;
+            disk::write_durably(disk, &paths.format(), text.as_bytes(), 0o644).map_err(refuse)?;
             engine
         };
         // Root may write where others may not, and a read-only mount refuses root too: try it.
         let probe = path.join("LOCK.probe");
-        fs::write(&probe, b"probe").and_then(|()| fs::remove_file(&probe)).map_err(refuse)?;
+        disk.open(&probe, OpenMode::Replace { mode: 0o666 })
+            .and_then(|file| file.write_all_at(&mut [IoSlice::new(b"probe")], 0))
+            .and_then(|()| disk.remove(&probe))
+            .map_err(refuse)?;
         for directory in [paths.root.clone(), paths.journal()] {
-            disk::sync_directory(&directory).map_err(refuse)?;
+            disk.sync_directory(&directory).map_err(refuse)?;
         }
         Ok(Self { paths, engine, _lock: lock })
     }
 
     /// Opens an existing directory for reading beside a stopped engine; changes nothing in it.
     pub fn open_offline(path: &Path) -> Result<Self, StartError> {
-        let paths = DataPaths { root: path.to_path_buf() };
+        Self::open_offline_on(Arc::new(MachineDisk), path)
+    }
+
+    /// As [`DataDirectory::open_offline`], on a disk of the caller's.
+    pub fn open_offline_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StartError> {
+        let paths = DataPaths::new(disk, path);
         let absent = || StartError::NotADataDirectory { path: path.to_path_buf() };
-        let lock = File::open(paths.lock()).map_err(|_| absent())?;
-        match lock.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StartError::Locked { path: path.to_path_buf() }),
-            Err(TryLockError::Error(error)) => return Err(Self::refusal(path, error)),
+        if !paths.disk.exists(&paths.lock()) {
+            return Err(absent());
         }
+        let locked = paths.disk.lock(&paths.lock(), LockKind::Shared);
+        let locked = locked.map_err(|error| Self::refusal(&paths, path, error))?;
+        let Some(lock) = locked else { return Err(StartError::Locked { path: path.to_path_buf() }) };
         let engine = read_format(&paths)?.ok_or_else(absent)?;
         Ok(Self { paths, engine, _lock: lock })
     }
@@ -158,7 +173,8 @@ impl DataDirectory {
 
     /// Bytes free on this directory's disk.
     pub fn free_bytes(&self) -> Result<u64, StartError> {
-        disk::free_bytes(&self.paths.root).map_err(|error| Self::refusal(&self.paths.root, error))
+        let root = &self.paths.root;
+        self.paths.disk.free_bytes(root).map_err(|error| Self::refusal(&self.paths, root, error))
     }
 
     /// The secret of this name: made from the operating system's randomness the first time, the same ever after.
@@ -170,29 +186,28 @@ impl DataDirectory {
             "Invariant: secrets are named by lower-case letters and underscores"
         );
         let directory = self.paths.secrets();
-        let refuse = |error| Self::refusal(&directory, error);
+        let disk = self.paths.disk.as_ref();
+        let refuse = |error| Self::refusal(&self.paths, &directory, error);
         let file = directory.join(name);
-        match fs::read(&file) {
+        match disk::read(disk, &file) {
             Ok(bytes) => <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| StartError::Damaged {
                 what: format!("a secret has 32 bytes, this file has {}", bytes.len()),
                 file,
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                use std::os::unix::fs::DirBuilderExt;
-
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(refuse)?;
-                let secret: [u8; 32] = random().map_err(refuse)?;
-                disk::write_durably(&file, &secret, 0o600).map_err(refuse)?;
-                disk::sync_directory(&self.paths.root).map_err(refuse)?;
+                disk.create_directory(&directory, 0o700).map_err(refuse)?;
+                let secret: [u8; 32] = random(&self.paths).map_err(refuse)?;
+                disk::write_durably(disk, &file, &secret, 0o600).map_err(refuse)?;
+                disk.sync_directory(&self.paths.root).map_err(refuse)?;
                 Ok(secret)
             }
             Err(error) => Err(refuse(error)),
         }
     }
 
-    fn refusal(path: &Path, error: io::Error) -> StartError {
+    fn refusal(paths: &DataPaths, path: &Path, error: io::Error) -> StartError {
         if error.kind() == io::ErrorKind::StorageFull {
-            let free_bytes = disk::free_bytes(path).unwrap_or(0);
+            let free_bytes = paths.disk.free_bytes(path).unwrap_or(0);
             let needed_bytes = Self::FREE_BYTES_MIN;
             return StartError::DiskFull { path: path.to_path_buf(), free_bytes, needed_bytes };
         }
@@ -200,18 +215,17 @@ impl DataDirectory {
     }
 }
 
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+fn random<const N: usize>(paths: &DataPaths) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    paths.disk.random(&mut bytes)?;
     Ok(bytes)
 }
 
 fn has_segments(paths: &DataPaths) -> io::Result<bool> {
     for directory in [paths.journal(), paths.archive()] {
-        for entry in fs::read_dir(directory)? {
-            if entry?.path().extension().is_some_and(|extension| extension == "segment") {
-                return Ok(true);
-            }
+        let files = paths.disk.list(&directory)?;
+        if files.iter().any(|file| file.extension().is_some_and(|extension| extension == "segment")) {
+            return Ok(true);
         }
     }
     Ok(false)
@@ -219,13 +233,14 @@ fn has_segments(paths: &DataPaths) -> io::Result<bool> {
 
 fn read_format(paths: &DataPaths) -> Result<Option<EngineId>, StartError> {
     let file = paths.format();
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
+    let bytes = match disk::read(paths.disk.as_ref(), &file) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StartError::not_writable(&file)(error)),
     };
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let damaged = |what: &str| StartError::Damaged { file: file.clone(), what: what.to_owned() };
+    let text = std::str::from_utf8(&bytes).map_err(|_| damaged("it is no text"))?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let found: u32 =
         field("format").and_then(|f| f.parse().ok()).ok_or_else(|| damaged("it names no format"))?;
     if found > DIRECTORY_FORMAT_VERSION {

@@ -94,11 +94,16 @@ impl JournalError {
 /// The checkpoint store failed. Costs time, never data: the journal can rebuild it.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// sled refused; skip this round and raise an alarm.
+    /// The store refused; skip this round and raise an alarm.
     #[error(
-        "the checkpoint store failed: {0}; it is rebuilt from the journal at the next start if it stays so"
+        "the checkpoint store failed: {what}; it is rebuilt from the journal at the next start if it stays so"
     )]
-    Store(#[from] sled::Error),
+    Store {
+        /// What it said.
+        what: String,
+        /// Whether the store itself is to blame, not the disk under it.
+        is_damage: bool,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -123,19 +128,23 @@ impl CheckpointError {
         match self {
             Self::Damaged { .. } => true,
             Self::Io { .. } => false,
-            Self::Store(sled::Error::Io(error)) => {
-                use io::ErrorKind as Kind;
-                let disk = [
-                    Kind::StorageFull,
-                    Kind::QuotaExceeded,
-                    Kind::PermissionDenied,
-                    Kind::ReadOnlyFilesystem,
-                    Kind::WouldBlock,
-                ];
-                !disk.contains(&error.kind())
-            }
-            Self::Store(_) => true,
+            Self::Store { is_damage, .. } => *is_damage,
         }
+    }
+
+    /// An input or output error inside the store: the disk's fault where the system names a reason of its own, else
+    /// the store's.
+    pub fn of_store(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+
+        let disk = [
+            Kind::StorageFull,
+            Kind::QuotaExceeded,
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::WouldBlock,
+        ];
+        Self::Store { what: format!("IO error: {error}"), is_damage: !disk.contains(&error.kind()) }
     }
 
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
@@ -278,7 +287,7 @@ impl StartError {
             Self::Journal(
                 JournalError::Io { .. } | JournalError::FrameTooLarge { .. } | JournalError::Stopped { .. },
             )
-            | Self::Checkpoint(CheckpointError::Store(_) | CheckpointError::Io { .. }) => 74,
+            | Self::Checkpoint(CheckpointError::Store { .. } | CheckpointError::Io { .. }) => 74,
         }
     }
 }

@@ -3,17 +3,17 @@
 //! Laws: (3) a synced frame survives a power cut; (9) frames are gapless, chained and checksummed. Space: what
 //! [`Space::claim`] granted can always be written. Start at [`FileJournal::open`].
 
-use std::fs::{self, File};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::directory::{DataPaths, EngineId};
-use crate::disk;
+use crate::disk::{self, Disk, DiskFile, OpenMode};
 use crate::error::JournalError;
 use crate::frame::{self, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, Frame, FrameNumber};
 use crate::journal::Journal;
-use crate::preparer::{self, Preparer};
+pub use crate::preparer::Preparation;
+use crate::preparer::{self, Plan, Preparer};
 use crate::reader::{Cut, JournalReader, Tail};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
 use crate::space::Space;
@@ -24,11 +24,13 @@ pub struct JournalOptions {
     /// Bytes of a segment file, written as zeros beforehand. Default 64 MiB: one a second at 64 MB/s of records, and
     /// recovery reads one into memory at a time. At least 4,096.
     pub segment_bytes: u64,
+    /// Who prepares the next segment.
+    pub preparation: Preparation,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20 }
+        Self { segment_bytes: 64 << 20, preparation: Preparation::Thread }
     }
 }
 
@@ -56,6 +58,7 @@ impl JournalOptions {
 /// The journal on disk.
 #[derive(Debug)]
 pub struct FileJournal {
+    disk: Arc<dyn Disk>,
     journal: PathBuf,
     engine: EngineId,
     options: JournalOptions,
@@ -74,7 +77,7 @@ pub struct FileJournal {
 /// The segment that is being written.
 #[derive(Debug)]
 struct Active {
-    file: File,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     number: u64,
     offset: u64,
@@ -104,15 +107,16 @@ impl FileJournal {
         options: JournalOptions,
         tail: &Tail,
     ) -> Result<Self, JournalError> {
+        let disk = paths.disk();
         let journal = paths.journal();
-        remove_unfinished(&journal)?;
+        remove_unfinished(&**disk, &journal)?;
         if let Some(cut) = &tail.cut {
-            apply_cut(&journal, cut)?;
+            apply_cut(&**disk, &journal, cut)?;
         }
         let active = match &tail.last {
             // An archived segment is closed for ever: its name is behind a checkpoint.
             Some((segment, offset)) if !segment.archived => {
-                Active::resume(&segment.path, segment.header.number, *offset, options)?
+                Active::resume(&**disk, &segment.path, segment.header.number, *offset, options)?
             }
             last => {
                 let header = SegmentHeader {
@@ -122,15 +126,23 @@ impl FileJournal {
                     previous_checksum: tail.checksum,
                 };
                 let path = journal.join("first.preparing");
-                let file = preparer::create_zeros(&path, options.segment_bytes())
+                let file = preparer::create_zeros(&**disk, &path, options.segment_bytes())
                     .map_err(|error| full_or_io(error, "create", &path, &journal))?;
-                Active::begin(file, &path, &journal, &header, options)?
+                Active::begin(&**disk, file, &path, &journal, &header, options)?
             }
         };
         let space = Arc::new(Space::new(options.usable_bytes(active.room())));
         let fresh = options.usable_bytes(options.segment_bytes() - SEGMENT_HEADER_BYTES as u64);
-        let preparer = Preparer::spawn(&journal, options.segment_bytes(), fresh, Arc::clone(&space))?;
+        let plan = Plan {
+            disk: Arc::clone(disk),
+            journal: journal.clone(),
+            segment_bytes: options.segment_bytes(),
+            usable_bytes: fresh,
+            space: Arc::clone(&space),
+        };
+        let preparer = Preparer::begin(plan, options.preparation)?;
         Ok(Self {
+            disk: Arc::clone(disk),
             journal,
             engine,
             options,
@@ -175,7 +187,9 @@ impl FileJournal {
         parts.push(IoSlice::new(&header));
         parts.extend(frame.parts.iter().map(|part| IoSlice::new(part)));
         self.dirty = true;
-        disk::write_all_at(&self.active.file, &mut parts, self.active.offset)
+        self.active
+            .file
+            .write_all_at(&mut parts, self.active.offset)
             .map_err(JournalError::io("write", &self.active.path))?;
         self.active.offset += total;
         self.checksum = checksum;
@@ -196,7 +210,8 @@ impl FileJournal {
             first_frame: self.next_frame,
             previous_checksum: self.checksum,
         };
-        let next = Active::begin(prepared.file, &prepared.path, &self.journal, &header, self.options)?;
+        let next =
+            Active::begin(&*self.disk, prepared.file, &prepared.path, &self.journal, &header, self.options)?;
         // The preparer has credited the new segment; the old one's last promise ends.
         self.space.credit(-self.options.usable_bytes(self.active.room()));
         let sealed = std::mem::replace(&mut self.active, next);
@@ -226,6 +241,10 @@ impl Journal for FileJournal {
         self.guard(done)
     }
 
+    fn tend(&mut self) {
+        self.preparer.tend();
+    }
+
     fn next_frame(&self) -> FrameNumber {
         self.next_frame
     }
@@ -242,33 +261,36 @@ impl Journal for FileJournal {
 impl Active {
     /// Gives a file of zeros its header, then its name, each durable before the next step.
     fn begin(
-        file: File,
+        disk: &dyn Disk,
+        file: Box<dyn DiskFile>,
         path: &Path,
         journal: &Path,
         header: &SegmentHeader,
         options: JournalOptions,
     ) -> Result<Self, JournalError> {
         let bytes = header.encode();
-        disk::write_all_at(&file, &mut [IoSlice::new(&bytes)], 0).map_err(JournalError::io("write", path))?;
+        file.write_all_at(&mut [IoSlice::new(&bytes)], 0).map_err(JournalError::io("write", path))?;
         file.sync_data().map_err(JournalError::io("sync", path))?;
         let named = journal.join(segment_name(header.number));
-        fs::rename(path, &named).map_err(JournalError::io("name", &named))?;
-        disk::sync_directory(journal).map_err(JournalError::io("sync", journal))?;
+        disk.rename(path, &named).map_err(JournalError::io("name", &named))?;
+        disk.sync_directory(journal).map_err(JournalError::io("sync", journal))?;
         let offset = SEGMENT_HEADER_BYTES as u64;
         Ok(Self { file, path: named, number: header.number, offset, length: options.segment_bytes() })
     }
 
     /// Goes on in a segment found on disk, whose last frame ends at `offset`; fills it up with zeros where it is short.
-    fn resume(path: &Path, number: u64, offset: u64, options: JournalOptions) -> Result<Self, JournalError> {
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(JournalError::io("open", path))?;
-        let found = file.metadata().map_err(JournalError::io("read", path))?.len();
+    fn resume(
+        disk: &dyn Disk,
+        path: &Path,
+        number: u64,
+        offset: u64,
+        options: JournalOptions,
+    ) -> Result<Self, JournalError> {
+        let file = disk.open(path, OpenMode::Write).map_err(JournalError::io("open", path))?;
+        let found = file.length().map_err(JournalError::io("read", path))?;
         let length = found.max(options.segment_bytes());
         if found < length {
-            let grown = disk::write_zeros(&file, found, length);
+            let grown = disk::write_zeros(&*file, found, length);
             grown.map_err(|error| full_or_io(error, "extend", path, path))?;
         }
         // The previous run may have ended between a write and its sync; what was read must be durable before more
@@ -290,31 +312,24 @@ fn full_or_io(error: std::io::Error, action: &'static str, path: &Path, journal:
 }
 
 /// Removes segments that never got a name: they hold nothing.
-fn remove_unfinished(journal: &Path) -> Result<(), JournalError> {
-    for entry in fs::read_dir(journal).map_err(JournalError::io("list", journal))? {
-        let path = entry.map_err(JournalError::io("list", journal))?.path();
+fn remove_unfinished(disk: &dyn Disk, journal: &Path) -> Result<(), JournalError> {
+    for path in disk.list(journal).map_err(JournalError::io("list", journal))? {
         if path.extension().is_some_and(|extension| extension == "preparing") {
-            fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
+            disk.remove(&path).map_err(JournalError::io("remove", &path))?;
         }
     }
     Ok(())
 }
 
 /// Overwrites a torn tail with zeros, after keeping its bytes in a file beside: evidence is never destroyed.
-fn apply_cut(journal: &Path, cut: &Cut) -> Result<(), JournalError> {
-    use std::os::unix::fs::FileExt;
-
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&cut.file)
-        .map_err(JournalError::io("open", &cut.file))?;
+fn apply_cut(disk: &dyn Disk, journal: &Path, cut: &Cut) -> Result<(), JournalError> {
+    let file = disk.open(&cut.file, OpenMode::Write).map_err(JournalError::io("open", &cut.file))?;
     let mut torn = vec![0; usize::try_from(cut.bytes).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut torn, cut.offset).map_err(JournalError::io("read", &cut.file))?;
     let name = cut.file.file_stem().unwrap_or_default().to_string_lossy();
     let kept = journal.join(format!("{name}-{}.torn", cut.offset));
-    disk::write_durably(&kept, &torn, 0o644).map_err(JournalError::io("write", &kept))?;
-    disk::write_zeros(&file, cut.offset, cut.offset + cut.bytes)
+    disk::write_durably(disk, &kept, &torn, 0o644).map_err(JournalError::io("write", &kept))?;
+    disk::write_zeros(&*file, cut.offset, cut.offset + cut.bytes)
         .and_then(|()| file.sync_all())
         .map_err(JournalError::io("cut the torn tail of", &cut.file))
 }

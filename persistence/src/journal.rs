@@ -17,6 +17,9 @@ pub trait Journal: Send {
     /// Makes every appended frame durable.
     fn sync(&mut self) -> Result<(), JournalError>;
 
+    /// Looks after what can wait until nobody does: room for later frames. Called before each step of a writer.
+    fn tend(&mut self) {}
+
     /// The number the next frame will have.
     fn next_frame(&self) -> FrameNumber;
 

@@ -3,7 +3,7 @@
 //! Laws kept here: (3) what was acknowledged survives; (9) the journal is gapless, ordered and checksummed, a torn
 //! tail is cut and any other damage refuses to start; (10) state is the journal folded, each event once.
 //!
-//! The way in: [`directory::DataDirectory`] locks the place, [`recovery::recover`] makes the world and the journal
+//! The way in: [`disk::Disk`] is the machine underneath; [`directory::DataDirectory`] locks the place, [`recovery::recover`] makes the world and the journal
 //! from it, [`writer::JournalWriter`] carries batches to the disk while serving, [`checkpoint::CheckpointStore`] keeps
 //! restarts short, [`archive::archive_segments`] clears behind it, [`verify::verify`] proves all of it offline.
 
@@ -11,6 +11,7 @@ pub mod archive;
 pub mod checkpoint;
 pub mod codec;
 pub mod directory;
+pub mod disk;
 pub mod error;
 pub mod file_journal;
 pub mod frame;
@@ -24,7 +25,6 @@ pub mod space;
 pub mod verify;
 pub mod writer;
 
-mod disk;
 mod fold;
 mod preparer;
 mod sequences;

@@ -4,14 +4,14 @@
 //! are no sound frame are a torn tail when no sound frame follows them; everything else refuses.
 //! Start at [`JournalReader::open`].
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::directory::{DataPaths, EngineId};
-use crate::disk;
+use crate::disk::{self, Disk, OpenMode};
 use crate::error::JournalError;
 use crate::frame::{self, FRAME_HEADER_BYTES, FRAME_MAGIC, FrameNumber};
 use crate::segment::{self, SEGMENT_HEADER_BYTES, SegmentFile, SegmentHeader};
@@ -69,6 +69,7 @@ impl FrameView<'_> {
 /// Walks the frames of a journal in order. Changes nothing on disk.
 #[derive(Debug)]
 pub struct JournalReader {
+    disk: Arc<dyn Disk>,
     segments: Vec<SegmentFile>,
     /// Segment under the reader; `segments.len()` at the end.
     index: usize,
@@ -89,10 +90,11 @@ impl JournalReader {
     ///
     /// Begins at the first segment at hand when `from` lies before it: see [`JournalReader::first_frame`].
     pub fn open(paths: &DataPaths, engine: EngineId, from: FrameNumber) -> Result<Self, JournalError> {
-        let segments = segment::list_all(&paths.journal(), &paths.archive(), engine)?;
+        let segments = segment::list_all(paths, engine)?;
         let index = segments.iter().rposition(|s| s.header.first_frame <= from).unwrap_or(0);
         let start = segments.get(index).map(|s| s.header);
         Ok(Self {
+            disk: Arc::clone(paths.disk()),
             index,
             bytes: Vec::new(),
             offset: 0,
@@ -126,7 +128,7 @@ impl JournalReader {
     /// Bytes of the segments not read yet, for progress.
     pub fn bytes_left(&self) -> u64 {
         let ahead = self.segments.get(self.index..).unwrap_or_default();
-        let files: u64 = ahead.iter().filter_map(|s| s.path.metadata().ok()).map(|m| m.len()).sum();
+        let files: u64 = ahead.iter().filter_map(|s| self.disk.length(&s.path).ok()).sum();
         files.saturating_sub(self.offset as u64)
     }
 
@@ -169,17 +171,17 @@ impl JournalReader {
     fn load(&mut self) -> Result<(), JournalError> {
         self.bytes.clear();
         let segment = &mut self.segments[self.index];
-        let mut file = match File::open(&segment.path) {
+        let file = match self.disk.open(&segment.path, OpenMode::Read) {
             // Archived since this reader was opened.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !segment.archived => {
                 segment.path = self.archive.join(segment::segment_name(segment.header.number));
                 segment.archived = true;
-                File::open(&segment.path)
+                self.disk.open(&segment.path, OpenMode::Read)
             }
             opened => opened,
         }
         .map_err(JournalError::io("open", &segment.path))?;
-        file.read_to_end(&mut self.bytes).map_err(JournalError::io("read", &segment.path))?;
+        file.read_all(&mut self.bytes).map_err(JournalError::io("read", &segment.path))?;
         let header = SegmentHeader::decode(&segment.path, &self.bytes)?;
         if header.first_frame != self.due || header.previous_checksum != self.checksum {
             // The segment before this one lost frames: it was durable before this one got its name.

@@ -178,8 +178,9 @@ fn open_checkpoint(
     directory: &DataDirectory,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(CheckpointStore, Rebuild, CheckpointUse), StartError> {
+    let disk = directory.paths().disk().as_ref();
     let path = directory.paths().checkpoint();
-    let unsound = match CheckpointStore::open(&path) {
+    let unsound = match CheckpointStore::open(disk, &path) {
         Ok(store) => {
             // sled 0.34 panics on some damage; that is damage too.
             match catch_unwind(AssertUnwindSafe(|| Rebuild::load(&store, progress))) {
@@ -193,9 +194,9 @@ fn open_checkpoint(
     if !unsound.is_damage() {
         return Err(unsound.into());
     }
-    let set_aside = CheckpointStore::set_aside(&path)?;
+    let set_aside = CheckpointStore::set_aside(disk, &path)?;
     tracing::warn!(%unsound, set_aside = %set_aside.display(), "rebuilding the checkpoint from the journal");
-    let store = CheckpointStore::open(&path)?;
+    let store = CheckpointStore::open(disk, &path)?;
     let rebuilt = CheckpointUse::Rebuilt { set_aside, what: unsound.to_string() };
     Ok((store, Rebuild::from_nothing(), rebuilt))
 }

@@ -16,11 +16,11 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::directory::EngineId;
+use crate::directory::{DataPaths, EngineId};
+use crate::disk::{Disk, OpenMode};
 use crate::error::JournalError;
 use crate::frame::{FrameNumber, array_at, u32_at, u64_at};
 
@@ -105,22 +105,22 @@ pub fn segment_name(number: u64) -> String {
 
 /// The segments of one directory, by number, headers checked.
 pub(crate) fn list(
+    disk: &dyn Disk,
     directory: &Path,
     engine: EngineId,
     archived: bool,
 ) -> Result<Vec<SegmentFile>, JournalError> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
+    let paths = match disk.list(directory) {
+        Ok(paths) => paths,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(JournalError::io("list", directory)(error)),
     };
     let mut segments = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(JournalError::io("list", directory))?.path();
+    for path in paths {
         if path.extension() != Some(OsStr::new("segment")) {
             continue;
         }
-        let header = match read_header(&path) {
+        let header = match read_header(disk, &path) {
             Ok(header) => header,
             // Moved to the archive since the directory was listed.
             Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
@@ -143,44 +143,33 @@ pub(crate) fn list(
 }
 
 /// All segments of a journal, archived and live, which must follow one another without a gap.
-pub(crate) fn list_all(
-    journal: &Path,
-    archive: &Path,
-    engine: EngineId,
-) -> Result<Vec<SegmentFile>, JournalError> {
+pub(crate) fn list_all(paths: &DataPaths, engine: EngineId) -> Result<Vec<SegmentFile>, JournalError> {
+    let disk = paths.disk().as_ref();
+    let journal = paths.journal();
     // Live ones first: one that is moved to the archive meanwhile is met twice rather than not at all.
-    let mut segments = list(journal, engine, false)?;
-    segments.extend(list(archive, engine, true)?);
-    segments.retain(|segment| segment.archived || segment.path.exists());
+    let mut segments = list(disk, &journal, engine, false)?;
+    segments.extend(list(disk, &paths.archive(), engine, true)?);
+    segments.retain(|segment| segment.archived || disk.exists(&segment.path));
     segments.sort_by_key(|segment| (segment.header.number, segment.archived));
     // A power cut during archiving may leave one file under both names; the live name then counts.
-    segments.dedup_by(|later, earlier| same_file(&later.path, &earlier.path));
+    segments.dedup_by(|later, earlier| disk.same_file(&later.path, &earlier.path));
     for pair in segments.windows(2) {
         let due = pair[0].header.number.saturating_add(1);
         if pair[1].header.number == pair[0].header.number {
             return Err(JournalError::damaged(&pair[1].path, 28, "another file has the same segment number"));
         }
         if pair[1].header.number != due {
-            return Err(JournalError::MissingSegment { directory: journal.to_path_buf(), segment: due });
+            return Err(JournalError::MissingSegment { directory: journal, segment: due });
         }
     }
     Ok(segments)
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-
-    match (one.metadata(), other.metadata()) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
-        _ => false,
-    }
-}
-
-fn read_header(path: &Path) -> Result<SegmentHeader, JournalError> {
-    use std::io::Read;
-
-    let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
-    let file = fs::File::open(path).map_err(JournalError::io("open", path))?;
-    file.take(SEGMENT_HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(JournalError::io("read", path))?;
-    SegmentHeader::decode(path, &bytes)
+fn read_header(disk: &dyn Disk, path: &Path) -> Result<SegmentHeader, JournalError> {
+    let file = disk.open(path, OpenMode::Read).map_err(JournalError::io("open", path))?;
+    let length = file.length().map_err(JournalError::io("read", path))?;
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    let found = &mut bytes[..usize::try_from(length).unwrap_or(usize::MAX).min(SEGMENT_HEADER_BYTES)];
+    file.read_exact_at(found, 0).map_err(JournalError::io("read", path))?;
+    SegmentHeader::decode(path, found)
 }

@@ -4,10 +4,9 @@
 //! of what clients were told, which no disk knows; the crash tests prove those. Start at [`verify`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use doorbuster_engine::event::{EntityKey, Entry, Event, PARTITIONS};
@@ -20,6 +19,7 @@ use serde::Serialize;
 use crate::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
 use crate::codec::{self, RawRecord};
 use crate::directory::{DataDirectory, DataPaths};
+use crate::disk::{Disk, MachineDisk};
 use crate::error::{CheckpointError, StartError};
 use crate::fold;
 use crate::frame::FrameNumber;
@@ -93,8 +93,17 @@ impl VerifyReport {
 ///
 /// What is wrong with the data is in the report; an error means that it could not be read at all.
 pub fn verify(path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, StartError> {
+    verify_on(Arc::new(MachineDisk), path, progress)
+}
+
+/// As [`verify`], on a disk of the caller's.
+pub fn verify_on(
+    disk: Arc<dyn Disk>,
+    path: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<VerifyReport, StartError> {
     let began = Instant::now();
-    let directory = DataDirectory::open_offline(path)?;
+    let directory = DataDirectory::open_offline_on(disk, path)?;
     let mut audit = Audit::default();
     audit.read_checkpoint(directory.paths());
     if let Err(error) = audit.read_journal(&directory, progress) {
@@ -205,19 +214,14 @@ impl Audit {
     /// Takes all rows of a copy of the store; an unsound store is named, and costs only time at the next start.
     fn read_checkpoint(&mut self, paths: &DataPaths) {
         let path = paths.checkpoint();
-        if !path.join("db").exists() {
-            return;
-        }
-        let rows = Copied::of(&path).map_err(CheckpointError::io("copy", &path)).and_then(|copied| {
-            // sled 0.34 panics on some damage; that is damage too.
-            let read = catch_unwind(AssertUnwindSafe(|| read_rows(&copied.path)));
-            read.unwrap_or_else(|_| Err(CheckpointError::damaged("sled panicked when reading it")))
-        });
-        match rows {
-            Ok((rows, mark)) => {
+        // sled 0.34 panics on some damage; that is damage too.
+        let read = catch_unwind(AssertUnwindSafe(|| read_rows(paths.disk().as_ref(), &path)));
+        match read.unwrap_or_else(|_| Err(CheckpointError::damaged("sled panicked when reading it"))) {
+            Ok(Some((rows, mark))) => {
                 self.rows = rows;
                 self.mark = mark;
             }
+            Ok(None) => {}
             Err(error) => self.blame(10, Some((&path, 0)), error.to_string()),
         }
     }
@@ -411,48 +415,13 @@ impl Audit {
 
 type Rows = HashMap<EntityKey, EntityRow, foldhash::fast::RandomState>;
 
-fn read_rows(path: &Path) -> Result<(Rows, Option<RoundMark>), CheckpointError> {
-    let store = CheckpointStore::open(path)?;
+/// Rows and mark of a copy of the store, `None` where there is no store.
+fn read_rows(disk: &dyn Disk, path: &Path) -> Result<Option<(Rows, Option<RoundMark>)>, CheckpointError> {
+    let Some(store) = CheckpointStore::open_copy(disk, path)? else { return Ok(None) };
     let mark = store.marks()?.into_iter().next();
     let mut rows = Rows::default();
     store.for_each(|row| {
         rows.insert(row.entity.clone(), row);
     })?;
-    Ok((rows, mark))
-}
-
-/// A copy of the store in the system's temporary directory, since sled writes even when it only reads.
-struct Copied {
-    path: PathBuf,
-}
-
-impl Copied {
-    fn of(store: &Path) -> io::Result<Self> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let name = format!("doorbuster-verify-{:016x}", u64::from_le_bytes(random));
-        let copied = Self { path: std::env::temp_dir().join(name) };
-        copy_directory(store, &copied.path)?;
-        Ok(copied)
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_directory(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
+    Ok(Some((rows, mark)))
 }

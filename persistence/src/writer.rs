@@ -1,15 +1,17 @@
-//! The one thread that writes: takes each worker's batches, one frame and one sync for all that wait.
+//! The one that writes: takes each worker's batches, one frame and one sync for all that wait.
 //!
 //! It never lingers: while one sync runs, the next batch forms by itself. Law 3: [`OnDurable`] is told of a batch only
-//! after its frame is synced. Start at [`JournalWriter::spawn`].
+//! after its frame is synced. While serving it is a
+//! thread, in a simulation it is stepped; both take the same steps. Start at [`JournalWriter::spawn`].
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::error::JournalError;
@@ -103,7 +105,7 @@ pub struct WriterStats {
     pub claimable_bytes: u64,
 }
 
-/// Starts the journal's thread.
+/// Starts the journal's writer, with or without a thread of its own.
 #[derive(Debug)]
 pub struct JournalWriter;
 
@@ -140,33 +142,73 @@ struct Shared {
 }
 
 impl JournalWriter {
-    /// Takes the journal to its own thread.
+    /// Takes the journal to its own thread, which steps whenever something waits.
     pub fn spawn(
         journal: Box<dyn Journal>,
         options: WriterOptions,
         on_durable: OnDurable,
         on_fatal: OnFatal,
     ) -> Result<JournalHandle, JournalError> {
-        let (sender, inbox) = bounded(options.queue_batches_max.max(1));
+        let queue = bounded(options.queue_batches_max.max(1));
+        let (mut shared, stepped) = Self::parts(journal, options, queue, on_durable, on_fatal);
+        let thread = thread::Builder::new()
+            .name("journal-writer".to_owned())
+            .spawn(move || stepped.run())
+            .map_err(JournalError::io("start the thread of", Path::new("the journal")))?;
+        shared.thread = Mutex::new(Some(thread));
+        Ok(JournalHandle { shared: Arc::new(shared) })
+    }
+
+    /// The writer without a thread. Its queue has no bound: a worker that waited for room in it would wait for itself.
+    pub fn stepped(
+        journal: Box<dyn Journal>,
+        options: WriterOptions,
+        on_durable: OnDurable,
+        on_fatal: OnFatal,
+    ) -> (JournalHandle, SteppedWriter) {
+        let (shared, stepped) = Self::parts(journal, options, unbounded(), on_durable, on_fatal);
+        (JournalHandle { shared: Arc::new(shared) }, stepped)
+    }
+
+    fn parts(
+        journal: Box<dyn Journal>,
+        options: WriterOptions,
+        (sender, inbox): (Sender<Message>, Receiver<Message>),
+        on_durable: OnDurable,
+        on_fatal: OnFatal,
+    ) -> (Shared, SteppedWriter) {
         let (recycle, recycled) = bounded(64);
         let figures = Arc::new(Figures::default());
         let next = journal.next_frame().0;
         figures.next_frame.store(next, Ordering::Release);
         figures.durable_frame.store(next.saturating_sub(1), Ordering::Release);
-        let (space, frame_bytes_max) = (journal.space(), journal.frame_bytes_max());
-        let durability = options.durability;
-        let thread_figures = Arc::clone(&figures);
-        let thread = thread::Builder::new()
-            .name("journal-writer".to_owned())
-            .spawn(move || {
-                let writer =
-                    Writer { journal, options, inbox, recycle, figures: thread_figures, frame_bytes_max };
-                writer.run(&on_durable, &on_fatal)
-            })
-            .map_err(JournalError::io("start the thread of", Path::new("the journal")))?;
-        let thread = Mutex::new(Some(thread));
-        let shared = Shared { sender, recycled, figures, space, frame_bytes_max, durability, thread };
-        Ok(JournalHandle { shared: Arc::new(shared) })
+        let frame_bytes_max = journal.frame_bytes_max();
+        let shared = Shared {
+            sender,
+            recycled,
+            figures: Arc::clone(&figures),
+            space: journal.space(),
+            frame_bytes_max,
+            durability: options.durability,
+            thread: Mutex::new(None),
+        };
+        let stepped = SteppedWriter {
+            journal,
+            options,
+            inbox,
+            recycle,
+            figures,
+            frame_bytes_max,
+            on_durable,
+            on_fatal,
+            carried: None,
+            batches: Vec::new(),
+            written: None,
+            durable: Vec::new(),
+            ending: false,
+            failed: None,
+        };
+        (shared, stepped)
     }
 }
 
@@ -246,112 +288,207 @@ impl JournalHandle {
     }
 }
 
-struct Writer {
+/// The writer without a thread: whoever holds it decides when it writes and when it syncs. For a world of one thread,
+/// in which a crash may fall between the two.
+pub struct SteppedWriter {
     journal: Box<dyn Journal>,
     options: WriterOptions,
     inbox: Receiver<Message>,
     recycle: Sender<Vec<u8>>,
     figures: Arc<Figures>,
     frame_bytes_max: usize,
+    on_durable: OnDurable,
+    on_fatal: OnFatal,
+    /// Taken from the inbox for the next frame.
+    carried: Option<(Batch, Instant)>,
+    /// In the frame that was written, or that is being gathered.
+    batches: Vec<Batch>,
+    /// The frame that is written and not told of yet.
+    written: Option<Written>,
+    /// The newest batch of each worker in that frame.
+    durable: Vec<(usize, u64)>,
+    ending: bool,
+    failed: Option<String>,
 }
 
-impl Writer {
+/// A frame between its write and its sync.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    /// Its number, unless all its batches were empty and there is none.
+    frame: Option<FrameNumber>,
+    records: u32,
+    bytes: u64,
+    queue_us: u64,
+    write_us: u64,
+    at: Instant,
+}
+
+impl SteppedWriter {
     /// Frames take no more batches than this: it bounds the wait of the first one.
     const BATCHES_MAX: usize = 1_024;
 
-    fn run(mut self, on_durable: &OnDurable, on_fatal: &OnFatal) -> Result<(), String> {
-        let mut batches: Vec<Batch> = Vec::new();
-        let mut durable: Vec<(usize, u64)> = Vec::new();
-        let mut carried: Option<(Batch, Instant)> = None;
-        let mut ending = false;
-        while !ending || carried.is_some() {
-            let (first, mut oldest) = match carried.take() {
-                Some(first) => first,
-                None => match self.inbox.recv() {
-                    Ok(Message::Batch(batch, submitted)) => (batch, submitted),
-                    Ok(Message::Shutdown) | Err(_) => break,
-                },
-            };
-            let mut bytes = first.bytes.len();
-            batches.push(first);
-            while !ending && batches.len() < Self::BATCHES_MAX {
-                match self.inbox.try_recv() {
-                    Ok(Message::Batch(batch, submitted)) => {
-                        if bytes + batch.bytes.len() > self.frame_bytes_max {
-                            carried = Some((batch, submitted));
-                            break;
-                        }
-                        bytes += batch.bytes.len();
-                        oldest = oldest.min(submitted);
-                        batches.push(batch);
-                    }
-                    Ok(Message::Shutdown) | Err(TryRecvError::Disconnected) => ending = true,
-                    Err(TryRecvError::Empty) => break,
-                }
-            }
-            if let Err(error) = self.write(&batches, oldest) {
-                let reason = error.to_string();
-                tracing::error!(%error, "the journal failed");
-                on_fatal(error);
-                return Err(reason);
-            }
-            for batch in batches.drain(..) {
-                match durable.iter_mut().find(|(worker, _)| *worker == batch.worker) {
-                    Some((_, number)) => *number = (*number).max(batch.number),
-                    None => durable.push((batch.worker, batch.number)),
-                }
-                self.recycle(batch.bytes);
-            }
-            for (worker, number) in durable.drain(..) {
-                on_durable(worker, number);
-            }
-        }
-        Ok(())
+    /// Writes one frame of all that waits, syncs it and tells; `false` when nothing waited.
+    pub fn step(&mut self) -> bool {
+        let wrote = self.step_write();
+        let synced = self.step_sync();
+        wrote || synced
     }
 
-    fn write(&mut self, batches: &[Batch], oldest: Instant) -> Result<(), JournalError> {
-        let parts: Vec<&[u8]> =
-            batches.iter().map(|b| b.bytes.as_slice()).filter(|b| !b.is_empty()).collect();
-        if parts.is_empty() {
-            return Ok(());
+    /// The first half of a step: writes one frame of all that waits; `false` when nothing waited, or the frame before
+    /// is not synced yet.
+    pub fn step_write(&mut self) -> bool {
+        if self.failed.is_some() || self.written.is_some() {
+            return false;
         }
-        let frame = Frame { records: batches.iter().map(|batch| batch.records).sum(), parts: &parts };
+        self.journal.tend();
+        let Some(oldest) = self.gather() else { return false };
+        match self.write(oldest) {
+            Ok(written) => self.written = Some(written),
+            Err(error) => self.fail(error),
+        }
+        true
+    }
+
+    /// The second half of a step: syncs the frame written and tells whose batches are durable; `false` when there is none.
+    pub fn step_sync(&mut self) -> bool {
+        let Some(written) = self.written.take() else { return false };
+        match self.sync(written) {
+            Ok(()) => self.tell(),
+            Err(error) => self.fail(error),
+        }
+        true
+    }
+
+    /// Whether it was shut down and has written everything, or failed: then no step does anything any more.
+    pub fn is_ended(&self) -> bool {
+        let idle = self.carried.is_none() && self.written.is_none();
+        self.failed.is_some() || (self.ending && idle)
+    }
+
+    fn run(mut self) -> Result<(), String> {
+        while !self.is_ended() {
+            if self.carried.is_none() {
+                match self.inbox.recv() {
+                    Ok(Message::Batch(batch, submitted)) => self.carried = Some((batch, submitted)),
+                    Ok(Message::Shutdown) | Err(_) => break,
+                }
+            }
+            self.step();
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes batches for one frame; returns when the one that waited longest was submitted.
+    fn gather(&mut self) -> Option<Instant> {
+        let mut bytes = 0;
+        let mut oldest: Option<Instant> = None;
+        while self.batches.len() < Self::BATCHES_MAX {
+            let (batch, submitted) = match self.carried.take() {
+                Some(carried) => carried,
+                None if self.ending => break,
+                None => match self.inbox.try_recv() {
+                    Ok(Message::Batch(batch, submitted)) => (batch, submitted),
+                    Ok(Message::Shutdown) | Err(TryRecvError::Disconnected) => {
+                        self.ending = true;
+                        break;
+                    }
+                    Err(TryRecvError::Empty) => break,
+                },
+            };
+            if oldest.is_some() && bytes + batch.bytes.len() > self.frame_bytes_max {
+                self.carried = Some((batch, submitted));
+                break;
+            }
+            bytes += batch.bytes.len();
+            oldest = Some(oldest.map_or(submitted, |oldest| oldest.min(submitted)));
+            self.batches.push(batch);
+        }
+        oldest
+    }
+
+    fn write(&mut self, oldest: Instant) -> Result<Written, JournalError> {
+        let parts: Vec<&[u8]> =
+            self.batches.iter().map(|b| b.bytes.as_slice()).filter(|b| !b.is_empty()).collect();
+        let frame = Frame { records: self.batches.iter().map(|batch| batch.records).sum(), parts: &parts };
         let began = Instant::now();
-        let number = self.journal.append(frame)?;
-        let written = Instant::now();
-        self.figures.next_frame.store(number.next().0, Ordering::Release);
+        let mut written = Written {
+            frame: None,
+            records: frame.records,
+            bytes: frame.body_bytes() as u64,
+            queue_us: micros(oldest, began),
+            write_us: 0,
+            at: began,
+        };
+        if !parts.is_empty() {
+            let number = self.journal.append(frame)?;
+            written.frame = Some(number);
+            written.at = Instant::now();
+            written.write_us = micros(began, written.at);
+            self.figures.next_frame.store(number.next().0, Ordering::Release);
+        }
+        Ok(written)
+    }
+
+    fn sync(&mut self, written: Written) -> Result<(), JournalError> {
+        let Some(number) = written.frame else { return Ok(()) };
         let sync_us = match self.options.durability {
             Durability::Local => {
                 self.journal.sync()?;
-                micros(written, Instant::now())
+                micros(written.at, Instant::now())
             }
             Durability::Memory => 0,
         };
         self.figures.durable_frame.store(number.0, Ordering::Release);
-        let bytes = frame.body_bytes() as u64;
         self.figures.frames.fetch_add(1, Ordering::Relaxed);
-        self.figures.records.fetch_add(u64::from(frame.records), Ordering::Relaxed);
-        self.figures.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.figures.records.fetch_add(u64::from(written.records), Ordering::Relaxed);
+        self.figures.bytes.fetch_add(written.bytes, Ordering::Relaxed);
         self.figures.last_sync_us.store(sync_us, Ordering::Relaxed);
         if let Some(on_sync) = &self.options.on_sync {
             on_sync(&SyncObservation {
-                queue_us: micros(oldest, began),
-                write_us: micros(began, written),
+                queue_us: written.queue_us,
+                write_us: written.write_us,
                 sync_us,
-                records: frame.records,
-                bytes,
+                records: written.records,
+                bytes: written.bytes,
             });
         }
         Ok(())
     }
 
-    fn recycle(&self, mut bytes: Vec<u8>) {
-        /// A buffer that once held a large import is not kept for small ticks.
-        const CAPACITY_MAX: usize = 1 << 20;
-        if bytes.capacity() > 0 && bytes.capacity() <= CAPACITY_MAX {
-            bytes.clear();
-            let _ = self.recycle.try_send(bytes);
+    fn tell(&mut self) {
+        for batch in self.batches.drain(..) {
+            match self.durable.iter_mut().find(|(worker, _)| *worker == batch.worker) {
+                Some((_, number)) => *number = (*number).max(batch.number),
+                None => self.durable.push((batch.worker, batch.number)),
+            }
+            recycle(&self.recycle, batch.bytes);
         }
+        for (worker, number) in self.durable.drain(..) {
+            (self.on_durable)(worker, number);
+        }
+    }
+
+    fn fail(&mut self, error: JournalError) {
+        self.failed = Some(error.to_string());
+        tracing::error!(%error, "the journal failed");
+        (self.on_fatal)(error);
+    }
+}
+
+impl fmt::Debug for SteppedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("SteppedWriter");
+        shown.field("waiting", &self.inbox.len()).field("written", &self.written);
+        shown.field("ending", &self.ending).field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+fn recycle(recycle: &Sender<Vec<u8>>, mut bytes: Vec<u8>) {
+    /// A buffer that once held a large import is not kept for small ticks.
+    const CAPACITY_MAX: usize = 1 << 20;
+    if bytes.capacity() > 0 && bytes.capacity() <= CAPACITY_MAX {
+        bytes.clear();
+        let _ = recycle.try_send(bytes);
     }
 }
 

@@ -5,6 +5,7 @@ use doorbuster_engine::identity::{CartId, OrderId, Sku};
 use doorbuster_persistence::checkpoint::{
     CheckpointStore, ColdKind, ColdRow, EntityRow, OrderRow, Residence, RoundMark,
 };
+use doorbuster_persistence::disk::MachineDisk;
 use doorbuster_persistence::frame::FrameNumber;
 
 fn row(n: u32, sequence: u64, bytes: usize) -> EntityRow {
@@ -40,7 +41,7 @@ fn rows_of_any_size_read_back_after_reopening_and_replace_one_another() {
     let path = root.path().join("checkpoint");
     let sizes = [0, 1, 100, 24 << 10, (24 << 10) + 1, 300 << 10];
     for generation in 0..3_u64 {
-        let store = CheckpointStore::open(&path).unwrap();
+        let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
         let size = sizes.iter().cycle().skip(usize::try_from(generation).unwrap());
         let rows: Vec<EntityRow> =
             (0..600).zip(size).map(|(n, size)| row(n, generation * 1_000 + u64::from(n), *size)).collect();
@@ -51,7 +52,7 @@ fn rows_of_any_size_read_back_after_reopening_and_replace_one_another() {
             assert!(store.get(&expected.entity).unwrap().as_ref() == Some(expected));
         }
         drop(store);
-        let store = CheckpointStore::open(&path).unwrap();
+        let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
         let mut found = all(&store);
         found.sort_by_key(|row| row.sequence);
         assert!(found == rows);
@@ -62,7 +63,7 @@ fn rows_of_any_size_read_back_after_reopening_and_replace_one_another() {
 #[test]
 fn ended_entities_are_gone_two_rounds_later_unless_they_came_back() {
     let root = tempfile::tempdir().unwrap();
-    let store = CheckpointStore::open(&root.path().join("checkpoint")).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &root.path().join("checkpoint")).unwrap();
     store.put((0..4).map(|n| row(n, 10, 50_000))).unwrap();
     store.delete([0, 1].map(|n| (row(n, 0, 0).entity, 20))).unwrap();
     assert_eq!(store.get(&row(0, 0, 0).entity).unwrap().unwrap().residence, Residence::Gone);
@@ -80,7 +81,7 @@ fn ended_entities_are_gone_two_rounds_later_unless_they_came_back() {
 fn a_row_that_went_missing_is_noticed() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("checkpoint");
-    let store = CheckpointStore::open(&path).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
     store.put((0..10).map(|n| row(n, 10, 10))).unwrap();
     store.finish_round(&mark(1)).unwrap();
     drop(store);
@@ -98,14 +99,14 @@ fn a_row_that_went_missing_is_noticed() {
     rows.remove(victim).unwrap();
     db.flush().unwrap();
     drop((rows, db));
-    let error = CheckpointStore::open(&path).unwrap().for_each(|_| {}).unwrap_err();
+    let error = CheckpointStore::open(&MachineDisk, &path).unwrap().for_each(|_| {}).unwrap_err();
     assert!(error.to_string().contains("9 rows where 10 are due"), "{error}");
 }
 
 #[test]
 fn due_times_come_in_order_and_once() {
     let root = tempfile::tempdir().unwrap();
-    let store = CheckpointStore::open(&root.path().join("checkpoint")).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &root.path().join("checkpoint")).unwrap();
     for at_ms in [300, 100, 200, 100] {
         store.due_put(at_ms, &EntityKey::Cart(CartId(u128::from(at_ms)))).unwrap();
     }
@@ -120,7 +121,7 @@ fn due_times_come_in_order_and_once() {
 #[test]
 fn orders_list_newest_first_page_by_page() {
     let root = tempfile::tempdir().unwrap();
-    let store = CheckpointStore::open(&root.path().join("checkpoint")).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &root.path().join("checkpoint")).unwrap();
     let rows: Vec<OrderRow> = (0..25_u64)
         .map(|n| OrderRow {
             created_at_ms: n / 3,
@@ -145,7 +146,7 @@ fn orders_list_newest_first_page_by_page() {
 #[test]
 fn ledger_pages_scan_back_within_their_sku() {
     let root = tempfile::tempdir().unwrap();
-    let store = CheckpointStore::open(&root.path().join("checkpoint")).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &root.path().join("checkpoint")).unwrap();
     let skus = ["A", "A B", "A-1"].map(|text| Sku::new(text).unwrap());
     for sku in &skus {
         for position in [10, 20, 30] {
@@ -164,7 +165,7 @@ fn ledger_pages_scan_back_within_their_sku() {
 #[test]
 fn remembered_answers_are_found_by_key_and_forgotten_by_age() {
     let root = tempfile::tempdir().unwrap();
-    let store = CheckpointStore::open(&root.path().join("checkpoint")).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &root.path().join("checkpoint")).unwrap();
     let make = |kind, key: u128, at_ms| ColdRow { kind, key, at_ms, bytes: vec![3; 30_000] };
     let (answer, ended) = (make(ColdKind::Answer, 5, 100), make(ColdKind::EndedReservation, 5, 200));
     store.answers_put([answer.clone(), ended.clone(), make(ColdKind::Answer, 6, 100)]).unwrap();
@@ -183,22 +184,22 @@ fn a_store_set_aside_is_never_deleted() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("checkpoint");
     for n in 1..=2 {
-        let store = CheckpointStore::open(&path).unwrap();
+        let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
         store.put((0..100).map(|n| row(n, 10, 1_000))).unwrap();
         store.finish_round(&mark(1)).unwrap();
         drop(store);
-        let aside = CheckpointStore::set_aside(&path).unwrap();
+        let aside = CheckpointStore::set_aside(&MachineDisk, &path).unwrap();
         assert_eq!(aside, root.path().join(format!("checkpoint.damaged-{n}")));
         assert!(aside.join("db").exists());
     }
-    assert_eq!(CheckpointStore::open(&path).unwrap().row_count(), 0);
+    assert_eq!(CheckpointStore::open(&MachineDisk, &path).unwrap().row_count(), 0);
 }
 
 #[test]
 fn a_store_ruined_anywhere_is_whole_or_says_so_or_is_an_earlier_whole() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("checkpoint");
-    let store = CheckpointStore::open(&path).unwrap();
+    let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
     let mut rounds = vec![(Vec::new(), Vec::new())];
     for round in 1..=3_u64 {
         store.put((0..300).map(|n| row(n, round * 1_000 + u64::from(n), 2_000))).unwrap();
@@ -217,7 +218,7 @@ fn a_store_ruined_anywhere_is_whole_or_says_so_or_is_an_earlier_whole() {
         std::fs::write(copy.join("db"), &bytes).unwrap();
         ruined += 1;
         let seen = std::panic::catch_unwind(|| {
-            let store = CheckpointStore::open(&copy)?;
+            let store = CheckpointStore::open(&MachineDisk, &copy)?;
             let marks = store.marks()?;
             let mut rows = Vec::new();
             store.for_each(|row| rows.push(row))?;

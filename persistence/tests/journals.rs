@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use doorbuster_persistence::archive::archive_segments;
 use doorbuster_persistence::error::JournalError;
-use doorbuster_persistence::file_journal::{FileJournal, JournalOptions};
+use doorbuster_persistence::file_journal::{FileJournal, JournalOptions, Preparation};
 use doorbuster_persistence::frame::{FRAME_HEADER_BYTES, Frame, FrameNumber};
 use doorbuster_persistence::journal::Journal;
 use doorbuster_persistence::reader::JournalReader;
@@ -246,7 +246,7 @@ fn a_full_disk_refuses_claims_keeps_writing_what_was_claimed_and_resumes_by_itse
         std::env::var("DOORBUSTER_SMALL_DISK").expect("DOORBUSTER_SMALL_DISK names a small file system");
     let root = std::path::PathBuf::from(disk).join("data");
     let paths = paths(&root);
-    let options = JournalOptions { segment_bytes: 1 << 20 };
+    let options = JournalOptions { segment_bytes: 1 << 20, preparation: Preparation::Thread };
     let (mut journal, _) = FileJournal::open(&paths, ENGINE, options).unwrap();
     let space = journal.space();
     let body = [7_u8; 1_000];

@@ -15,14 +15,15 @@ use doorbuster_persistence::checkpoint::{EntityRow, Residence, RoundMark};
 use doorbuster_persistence::codec;
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::error::StartError;
-use doorbuster_persistence::file_journal::JournalOptions;
+use doorbuster_persistence::file_journal::{JournalOptions, Preparation};
 use doorbuster_persistence::frame::{Frame, FrameNumber};
 use doorbuster_persistence::journal::Journal;
 use doorbuster_persistence::record::RecordHeader;
 use doorbuster_persistence::recovery::{Recovered, recover};
 
 /// Segments of a few frames.
-pub(crate) const SMALL: JournalOptions = JournalOptions { segment_bytes: 8_192 };
+pub(crate) const SMALL: JournalOptions =
+    JournalOptions { segment_bytes: 8_192, preparation: Preparation::Thread };
 
 /// SKUs of the shop.
 pub(crate) const SKUS: u64 = 5;

@@ -11,6 +11,7 @@ use doorbuster_engine::stock::{Definition, Oversell, StockEvent};
 use doorbuster_persistence::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
 use doorbuster_persistence::codec;
 use doorbuster_persistence::directory::DataDirectory;
+use doorbuster_persistence::disk::MachineDisk;
 use doorbuster_persistence::file_journal::JournalOptions;
 use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::record::RecordHeader;
@@ -128,7 +129,7 @@ fn speed_of_a_million_rows() {
         blob: vec![7; 220],
     };
     for round in 1..=2_u64 {
-        let store = CheckpointStore::open(&path).unwrap();
+        let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
         let began = Instant::now();
         store.put((0..1_000_000).map(|n| row(n, round))).unwrap();
         let put = began.elapsed().as_secs_f64();
@@ -148,7 +149,7 @@ fn speed_of_a_million_rows() {
         let single = began.elapsed().as_secs_f64();
         drop(store);
         let began = Instant::now();
-        let store = CheckpointStore::open(&path).unwrap();
+        let store = CheckpointStore::open(&MachineDisk, &path).unwrap();
         let opened = began.elapsed().as_secs_f64();
         let mut count = 0;
         store.for_each(|_| count += 1).unwrap();

@@ -1,10 +1,12 @@
 //! What the tests share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use doorbuster_persistence::directory::{DataPaths, EngineId};
+use doorbuster_persistence::disk::MachineDisk;
 use doorbuster_persistence::error::JournalError;
-use doorbuster_persistence::file_journal::{FileJournal, JournalOptions};
+use doorbuster_persistence::file_journal::{FileJournal, JournalOptions, Preparation};
 use doorbuster_persistence::frame::{Frame, FrameNumber};
 use doorbuster_persistence::journal::Journal;
 use doorbuster_persistence::reader::{JournalReader, Tail};
@@ -14,11 +16,12 @@ use doorbuster_persistence::segment::segment_name;
 pub(crate) const ENGINE: EngineId = EngineId([7; 16]);
 
 /// Segments so small that tests rotate them.
-pub(crate) const SMALL: JournalOptions = JournalOptions { segment_bytes: 4_096 };
+pub(crate) const SMALL: JournalOptions =
+    JournalOptions { segment_bytes: 4_096, preparation: Preparation::Thread };
 
 /// A place for a journal.
 pub(crate) fn paths(root: &Path) -> DataPaths {
-    let paths = DataPaths { root: root.to_path_buf() };
+    let paths = DataPaths::new(Arc::new(MachineDisk), root);
     std::fs::create_dir_all(paths.archive()).unwrap();
     paths
 }

@@ -63,6 +63,15 @@ const NOT_IN_ENGINE: [(&str, &str); 11] = [
     ("thread_local", "state lives in the machines"),
 ];
 
+/// Words that must not stand in the persistence room's production code outside `disk/`, with the reason.
+const ONLY_IN_DISK: [(&str, &str); 5] = [
+    ("std::fs", "files are reached through `Disk`, so that the simulator's disk meets every access"),
+    ("std::os::unix::fs", "files are reached through `Disk`"),
+    ("rustix", "system calls are `MachineDisk`'s"),
+    ("sled::", "the store is reached through `Trees`"),
+    ("getrandom", "randomness comes from `Disk::random`, so that a simulation can repeat it"),
+];
+
 /// The manifest's lines under each of its `[sections]`.
 fn sections(manifest: &File) -> BTreeMap<String, Vec<String>> {
     let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -181,4 +190,25 @@ fn the_engine_reads_no_clock_no_file_and_no_hash_order() {
         }
     }
     assert_none("the engine is pure", &offences);
+}
+
+#[test]
+fn persistence_reaches_the_machine_through_its_disk_only() {
+    let mut offences = vec![];
+    let mut in_disk = 0;
+    for file in rust_files().into_iter().filter(|file| file.path.starts_with("persistence/src/")) {
+        let inside = file.path.starts_with("persistence/src/disk/");
+        for (number, line) in file.production_lines() {
+            let code = line.split("//").next().unwrap_or_default();
+            for (word, reason) in ONLY_IN_DISK {
+                if code.contains(word) && inside {
+                    in_disk += 1;
+                } else if code.contains(word) {
+                    offences.push(format!("{}:{number} has {word}: {reason}", file.path));
+                }
+            }
+        }
+    }
+    assert!(in_disk > 0, "the disk itself was not found; the rule would hold for anything");
+    assert_none("persistence and the machine", &offences);
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use super::keys;
+use crate::disk::{Tree, TreeBatch};
 use crate::error::CheckpointError;
 use crate::frame::{array_at, u16_at, u32_at};
 
@@ -38,7 +39,7 @@ pub(super) fn hash(key: &[u8], payload: &[u8]) -> [u8; 16] {
 }
 
 /// Adds the chunks of a value to `batch`.
-pub(super) fn write(batch: &mut sled::Batch, key: &[u8], payload: &[u8]) -> Head {
+pub(super) fn write(batch: &mut TreeBatch, key: &[u8], payload: &[u8]) -> Head {
     let hash = hash(key, payload);
     let chunk_count = payload.len().div_ceil(CHUNK_BYTES).max(1);
     // 65,535 chunks are 1.5 GiB; a record's limit is 16 MiB, and no entity is larger than its records.
@@ -59,7 +60,7 @@ pub(super) fn write(batch: &mut sled::Batch, key: &[u8], payload: &[u8]) -> Head
 }
 
 /// Adds the removal of a value to `batch`.
-pub(super) fn remove(tree: &sled::Tree, batch: &mut sled::Batch, key: &[u8]) -> Result<(), CheckpointError> {
+pub(super) fn remove(tree: &dyn Tree, batch: &mut TreeBatch, key: &[u8]) -> Result<(), CheckpointError> {
     for index in 0..head(tree, key)?.map_or(0, |head| head.chunk_count) {
         batch.remove(keys::chunk(key, index));
     }
@@ -67,8 +68,8 @@ pub(super) fn remove(tree: &sled::Tree, batch: &mut sled::Batch, key: &[u8]) -> 
 }
 
 /// Chunk 0's head, if the value is there.
-pub(super) fn head(tree: &sled::Tree, key: &[u8]) -> Result<Option<Head>, CheckpointError> {
-    match tree.get(keys::chunk(key, 0))? {
+pub(super) fn head(tree: &dyn Tree, key: &[u8]) -> Result<Option<Head>, CheckpointError> {
+    match tree.get(&keys::chunk(key, 0))? {
         Some(first) if first.len() >= HEAD_BYTES => {
             Ok(Some(Head { chunk_count: u16_at(&first, 0), hash: array_at(&first, 6) }))
         }
@@ -78,7 +79,7 @@ pub(super) fn head(tree: &sled::Tree, key: &[u8]) -> Result<Option<Head>, Checkp
 }
 
 /// The value under `key`.
-pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, CheckpointError> {
+pub(super) fn read(tree: &dyn Tree, key: &[u8]) -> Result<Option<Stored>, CheckpointError> {
     /// Chunks are got one by one, so a value replaced meanwhile reads as half old, half new. A writer comes by once a round;
     /// meeting it this often in a row is damage.
     const ATTEMPTS: usize = 8;
@@ -92,11 +93,11 @@ pub(super) fn read(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, Chec
     read
 }
 
-fn read_once(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, CheckpointError> {
-    let Some(first) = tree.get(keys::chunk(key, 0))? else { return Ok(None) };
+fn read_once(tree: &dyn Tree, key: &[u8]) -> Result<Option<Stored>, CheckpointError> {
+    let Some(first) = tree.get(&keys::chunk(key, 0))? else { return Ok(None) };
     let mut value = Assembly::begin(key, &first)?;
     for index in 1..value.chunk_count {
-        let part = tree.get(keys::chunk(key, index))?;
+        let part = tree.get(&keys::chunk(key, index))?;
         value.payload.extend_from_slice(&part.ok_or_else(|| CheckpointError::damaged("a chunk is missing"))?);
     }
     value.finish().map(Some)
@@ -106,9 +107,9 @@ fn read_once(tree: &sled::Tree, key: &[u8]) -> Result<Option<Stored>, Checkpoint
 pub(super) type Visit<'a> = dyn FnMut(&[u8], Stored) -> Result<(), CheckpointError> + 'a;
 
 /// Visits every value of a tree in the order of keys, each once and whole.
-pub(super) fn scan(tree: &sled::Tree, visit: &mut Visit<'_>) -> Result<(), CheckpointError> {
+pub(super) fn scan(tree: &dyn Tree, visit: &mut Visit<'_>) -> Result<(), CheckpointError> {
     let mut open: Option<Assembly> = None;
-    for entry in tree {
+    for entry in tree.range(&[], None) {
         let (chunk_key, value) = entry?;
         if chunk_key.first() == Some(&0) {
             continue;

@@ -6,6 +6,7 @@
 use doorbuster_engine::identity::Sku;
 
 use super::{CheckpointStore, chunks, keys};
+use crate::disk::TreeBatch;
 use crate::error::CheckpointError;
 use crate::frame::{array_at, u64_at};
 
@@ -43,9 +44,9 @@ pub struct ColdRow {
 impl CheckpointStore {
     /// Adds a page of a SKU's ledger, whose first entry has `first_position`.
     pub fn ledger_put(&self, sku: &Sku, first_position: u64, bytes: &[u8]) -> Result<(), CheckpointError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = TreeBatch::default();
         chunks::write(&mut batch, &keys::of_sku(sku, first_position), bytes);
-        Ok(self.ledger.apply_batch(batch)?)
+        self.ledger.apply_batch(batch)
     }
 
     /// At most `count_max` pages of a SKU's ledger that begin before `before_position`, newest first, each with its first position.
@@ -57,10 +58,10 @@ impl CheckpointStore {
     ) -> Result<Vec<(u64, Vec<u8>)>, CheckpointError> {
         let (begin, end) = (keys::of_sku(sku, 0), keys::of_sku(sku, before_position));
         let mut found = Vec::new();
-        for key in self.ledger.range(begin..end).keys().rev() {
-            let key = key?;
+        for entry in self.ledger.range(&begin, Some(&end)).rev() {
+            let (key, _) = entry?;
             let Some((page, 0)) = chunks::split_chunk(&key) else { continue };
-            let stored = chunks::read(&self.ledger, page)?;
+            let stored = chunks::read(&*self.ledger, page)?;
             let stored = stored.ok_or_else(|| CheckpointError::damaged("a ledger page vanished"))?;
             let first_position = u64::from_be_bytes(array_at(page, page.len() - 8));
             found.push((first_position, stored.payload));
@@ -73,23 +74,23 @@ impl CheckpointStore {
 
     /// Adds answers and ended reservations.
     pub fn answers_put(&self, rows: impl IntoIterator<Item = ColdRow>) -> Result<(), CheckpointError> {
-        let (mut values, mut times) = (sled::Batch::default(), sled::Batch::default());
+        let (mut values, mut times) = (TreeBatch::default(), TreeBatch::default());
         for row in rows {
             let key = cold_key(row.kind, row.key);
             let mut payload = Vec::with_capacity(8 + row.bytes.len());
             payload.extend_from_slice(&row.at_ms.to_le_bytes());
             payload.extend_from_slice(&row.bytes);
             chunks::write(&mut values, &key, &payload);
-            times.insert(keys::numbered(row.at_ms, &key), &[]);
+            times.insert(keys::numbered(row.at_ms, &key), Vec::new());
         }
         // Times first: a time without its row costs one look-up, a row without its time would stay for ever.
         self.cold_times.apply_batch(times)?;
-        Ok(self.cold.apply_batch(values)?)
+        self.cold.apply_batch(values)
     }
 
     /// One remembered thing.
     pub fn answer_get(&self, kind: ColdKind, key: u128) -> Result<Option<ColdRow>, CheckpointError> {
-        match chunks::read(&self.cold, &cold_key(kind, key))? {
+        match chunks::read(&*self.cold, &cold_key(kind, key))? {
             Some(stored) => decode_cold(kind, key, &stored.payload).map(Some),
             None => Ok(None),
         }
@@ -97,7 +98,7 @@ impl CheckpointStore {
 
     /// Visits all of them: answers first, each kind in the order of its keys.
     pub fn answers_for_each(&self, mut visit: impl FnMut(ColdRow)) -> Result<(), CheckpointError> {
-        chunks::scan(&self.cold, &mut |key, stored| {
+        chunks::scan(&*self.cold, &mut |key, stored| {
             let kind = match key.first() {
                 Some(1) => ColdKind::Answer,
                 Some(2) => ColdKind::EndedReservation,
@@ -110,18 +111,18 @@ impl CheckpointStore {
 
     /// Removes at most `count_max` rows made before `at_ms`, oldest first; returns how many.
     pub fn answers_delete_before(&self, at_ms: u64, count_max: usize) -> Result<usize, CheckpointError> {
-        let (mut values, mut times) = (sled::Batch::default(), sled::Batch::default());
+        let (mut values, mut times) = (TreeBatch::default(), TreeBatch::default());
         let mut count = 0;
-        for time in self.cold_times.range(..&at_ms.to_be_bytes()[..]).keys().take(count_max) {
-            let time = time?;
+        for entry in self.cold_times.range(&[], Some(&at_ms.to_be_bytes())).take(count_max) {
+            let (time, _) = entry?;
             let key = time.get(8..).unwrap_or_default();
             // A row put again later has a second time; the row goes with the last of them.
-            if let Some(stored) = chunks::read(&self.cold, key)?
+            if let Some(stored) = chunks::read(&*self.cold, key)?
                 && u64_at(&stored.payload, 0) < at_ms
             {
-                chunks::remove(&self.cold, &mut values, key)?;
+                chunks::remove(&*self.cold, &mut values, key)?;
             }
-            times.remove(time);
+            times.remove(time.to_vec());
             count += 1;
         }
         self.cold.apply_batch(values)?;

@@ -7,6 +7,7 @@ use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::OrderId;
 
 use super::{CheckpointStore, keys};
+use crate::disk::TreeBatch;
 use crate::error::CheckpointError;
 use crate::frame::array_at;
 
@@ -24,16 +25,15 @@ pub struct OrderRow {
 impl CheckpointStore {
     /// Remembers that a cold entity must be woken at `at_ms`.
     pub fn due_put(&self, at_ms: u64, entity: &EntityKey) -> Result<(), CheckpointError> {
-        self.due.insert(keys::numbered(at_ms, &keys::entity(entity)), &[])?;
-        Ok(())
+        self.due.insert(&keys::numbered(at_ms, &keys::entity(entity)), &[])
     }
 
     /// At most `count_max` entities due at or before `at_ms`, earliest first; they stay in the index.
     pub fn due_until(&self, at_ms: u64, count_max: usize) -> Result<Vec<(u64, EntityKey)>, CheckpointError> {
         let mut found = Vec::new();
         let end = at_ms.saturating_add(1).to_be_bytes();
-        for key in self.due.range(..&end[..]).keys().take(count_max) {
-            let key = key?;
+        for entry in self.due.range(&[], Some(&end)).take(count_max) {
+            let (key, _) = entry?;
             let entity = key.get(8..).and_then(keys::parse_entity);
             let entity = entity.ok_or_else(|| CheckpointError::damaged("a due time's key"))?;
             found.push((u64::from_be_bytes(array_at(&key, 0)), entity));
@@ -46,11 +46,11 @@ impl CheckpointStore {
         &self,
         entries: impl IntoIterator<Item = &'a (u64, EntityKey)>,
     ) -> Result<(), CheckpointError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = TreeBatch::default();
         for (at_ms, entity) in entries {
             batch.remove(keys::numbered(*at_ms, &keys::entity(entity)));
         }
-        Ok(self.due.apply_batch(batch)?)
+        self.due.apply_batch(batch)
     }
 
     /// [`CheckpointStore::due_until`] and [`CheckpointStore::due_remove`] in one: for callers who wake the entities
@@ -72,17 +72,16 @@ impl CheckpointStore {
         order: OrderId,
         summary: &[u8],
     ) -> Result<(), CheckpointError> {
-        self.orders.insert(order_key(created_at_ms, order), summary)?;
-        Ok(())
+        self.orders.insert(&order_key(created_at_ms, order), summary)
     }
 
     /// Many of [`CheckpointStore::order_put`], together.
     pub fn orders_put(&self, rows: impl IntoIterator<Item = OrderRow>) -> Result<(), CheckpointError> {
-        let mut batch = sled::Batch::default();
+        let mut batch = TreeBatch::default();
         for row in rows {
             batch.insert(order_key(row.created_at_ms, row.order), row.summary);
         }
-        Ok(self.orders.apply_batch(batch)?)
+        self.orders.apply_batch(batch)
     }
 
     /// At most `count_max` orders, newest first, from just before `cursor` on (from the newest without one).
@@ -92,8 +91,8 @@ impl CheckpointStore {
         count_max: usize,
     ) -> Result<Vec<OrderRow>, CheckpointError> {
         let range = match cursor {
-            Some((created_at_ms, order)) => self.orders.range(..order_key(created_at_ms, order)),
-            None => self.orders.iter(),
+            Some((created_at_ms, order)) => self.orders.range(&[], Some(&order_key(created_at_ms, order))),
+            None => self.orders.range(&[], None),
         };
         let mut found = Vec::new();
         for entry in range.rev().take(count_max) {

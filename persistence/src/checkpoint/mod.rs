@@ -10,12 +10,9 @@ mod cold;
 mod index;
 mod keys;
 
-use std::fs::{self, File};
-use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
 use parking_lot::Mutex;
@@ -23,7 +20,7 @@ use parking_lot::Mutex;
 pub use cold::{ColdKind, ColdRow};
 pub use index::OrderRow;
 
-use crate::disk;
+use crate::disk::{Disk, Tree, TreeBatch, Trees};
 use crate::error::CheckpointError;
 use crate::frame::{FrameNumber, array_at, u64_at};
 
@@ -74,22 +71,19 @@ pub struct RoundMark {
 /// The store. All calls are for any thread; writes take turns.
 #[derive(Debug)]
 pub struct CheckpointStore {
-    db: sled::Db,
-    /// sled's file by our own descriptor, for fsync.
-    file: File,
-    file_path: PathBuf,
-    rows: sled::Tree,
-    marks: sled::Tree,
-    due: sled::Tree,
-    orders: sled::Tree,
-    ledger: sled::Tree,
-    cold: sled::Tree,
-    cold_times: sled::Tree,
+    rows: Box<dyn Tree>,
+    marks: Box<dyn Tree>,
+    due: Box<dyn Tree>,
+    orders: Box<dyn Tree>,
+    ledger: Box<dyn Tree>,
+    cold: Box<dyn Tree>,
+    cold_times: Box<dyn Tree>,
     digest: Mutex<Digest>,
     gone: Mutex<Gone>,
     gathered: Mutex<Gathered>,
     /// Held while gathered rows are written, so that they are in the order they were put.
     turn: Mutex<()>,
+    trees: Box<dyn Trees>,
 }
 
 /// Rows put and not in sled yet.
@@ -156,15 +150,19 @@ impl CheckpointStore {
     /// Opens the store in `path`, making it where it is missing.
     ///
     /// An error of kind `Damaged` or `Store` means: [`CheckpointStore::set_aside`], open again, rebuild from the journal.
-    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, CheckpointError> {
         // sled 0.34 panics on some damage; that is damage too.
-        let opened = std::panic::catch_unwind(|| Self::open_trees(path));
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::on(disk.trees(path)?)));
         opened.unwrap_or_else(|_| Err(CheckpointError::damaged("sled panicked when opening it")))
     }
 
-    fn open_trees(path: &Path) -> Result<Self, CheckpointError> {
-        let db = open_sled(path)?;
-        let rows = db.open_tree("rows")?;
+    /// Opens a private copy of the store in `path` to read from; `None` where there is no store.
+    pub(crate) fn open_copy(disk: &dyn Disk, path: &Path) -> Result<Option<Self>, CheckpointError> {
+        disk.trees_copy(path)?.map(Self::on).transpose()
+    }
+
+    fn on(trees: Box<dyn Trees>) -> Result<Self, CheckpointError> {
+        let rows = trees.tree("rows")?;
         let version = rows.get(VERSION_KEY)?;
         match version {
             Some(found) if *found == LAYOUT_VERSION.to_le_bytes() => {}
@@ -175,40 +173,33 @@ impl CheckpointStore {
             None => return Err(CheckpointError::damaged("it has rows but no layout version")),
         }
         let digest = rows.get(DIGEST_KEY)?.map_or(Digest::default(), |bytes| Digest::decode(&bytes));
-        let file_path = path.join("db");
-        let file = File::open(&file_path).map_err(CheckpointError::io("open", &file_path))?;
-        for directory in [Some(path), path.parent()].into_iter().flatten() {
-            disk::sync_directory(directory).map_err(CheckpointError::io("sync", directory))?;
-        }
         Ok(Self {
-            marks: db.open_tree("marks")?,
-            due: db.open_tree("due")?,
-            orders: db.open_tree("orders")?,
-            ledger: db.open_tree("ledger")?,
-            cold: db.open_tree("cold")?,
-            cold_times: db.open_tree("cold_times")?,
+            marks: trees.tree("marks")?,
+            due: trees.tree("due")?,
+            orders: trees.tree("orders")?,
+            ledger: trees.tree("ledger")?,
+            cold: trees.tree("cold")?,
+            cold_times: trees.tree("cold_times")?,
             digest: Mutex::new(digest),
             gone: Mutex::default(),
             gathered: Mutex::default(),
             turn: Mutex::default(),
             rows,
-            file,
-            file_path,
-            db,
+            trees,
         })
     }
 
     /// Renames a damaged store to `<path>.damaged-<n>`; returns the new name.
-    pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
+    pub fn set_aside(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CheckpointError> {
         let mut n = 1;
         loop {
             let mut name = path.as_os_str().to_owned();
             name.push(format!(".damaged-{n}"));
             let target = PathBuf::from(name);
-            if !target.exists() {
-                fs::rename(path, &target).map_err(CheckpointError::io("set aside", path))?;
+            if !disk.exists(&target) {
+                disk.rename(path, &target).map_err(CheckpointError::io("set aside", path))?;
                 if let Some(parent) = path.parent() {
-                    disk::sync_directory(parent).map_err(CheckpointError::io("sync", parent))?;
+                    disk.sync_directory(parent).map_err(CheckpointError::io("sync", parent))?;
                 }
                 return Ok(target);
             }
@@ -287,7 +278,7 @@ impl CheckpointStore {
         };
         let mut group = RowGroup::default();
         for key in purged {
-            let gone = chunks::read(&self.rows, &key)?.is_some_and(|s| s.payload.get(8) == Some(&2));
+            let gone = chunks::read(&*self.rows, &key)?.is_some_and(|s| s.payload.get(8) == Some(&2));
             if gone {
                 group.add(key, None);
             }
@@ -304,10 +295,10 @@ impl CheckpointStore {
         }
         let mut digest = self.digest.lock();
         let mut next = *digest;
-        let mut batch = sled::Batch::default();
+        let mut batch = TreeBatch::default();
         // Sorted and without repeats, since the hash of the row before is read from the tree.
         for (key, payload) in &group.rows {
-            let before = chunks::head(&self.rows, key)?;
+            let before = chunks::head(&*self.rows, key)?;
             if let Some(before) = &before {
                 next.remove(before.hash);
             }
@@ -324,7 +315,7 @@ impl CheckpointStore {
             }
         }
         next.generation += 1;
-        batch.insert(DIGEST_KEY, &next.encode());
+        batch.insert(DIGEST_KEY.to_vec(), next.encode().to_vec());
         self.rows.apply_batch(batch)?;
         *digest = next;
         Ok(())
@@ -339,7 +330,7 @@ impl CheckpointStore {
         };
         let payload = match gathered {
             Some(payload) => payload,
-            None => chunks::read(&self.rows, &key)?.map(|stored| stored.payload),
+            None => chunks::read(&*self.rows, &key)?.map(|stored| stored.payload),
         };
         payload.map(|payload| decode_row(entity.clone(), &payload)).transpose()
     }
@@ -351,7 +342,7 @@ impl CheckpointStore {
         self.write_gathered()?;
         let expected = self.digest.lock();
         let mut seen = Digest::default();
-        chunks::scan(&self.rows, &mut |key, stored| {
+        chunks::scan(&*self.rows, &mut |key, stored| {
             let entity = keys::parse_entity(key).ok_or_else(|| CheckpointError::damaged("a row's key"))?;
             seen.add(stored.hash);
             let row = decode_row(entity, &stored.payload)?;
@@ -383,10 +374,11 @@ impl CheckpointStore {
             Some((key, _)) => u64::from_be_bytes(array_at(&key, 0)) + 1,
             None => 1,
         };
-        self.marks.insert(round.to_be_bytes(), encode_mark(mark, self.digest.lock().generation))?;
+        let generation = self.digest.lock().generation;
+        self.marks.insert(&round.to_be_bytes(), &encode_mark(mark, generation))?;
         self.sync()?;
-        for key in self.marks.range(..round.saturating_sub(1).to_be_bytes()).keys() {
-            self.marks.remove(key?)?;
+        for entry in self.marks.range(&[], Some(&round.saturating_sub(1).to_be_bytes())) {
+            self.marks.remove(&entry?.0)?;
         }
         self.purge_gone()?;
         let marks = self.marks()?;
@@ -399,7 +391,7 @@ impl CheckpointStore {
     /// The marks of the last two rounds, newest first.
     pub fn marks(&self) -> Result<Vec<RoundMark>, CheckpointError> {
         let mut marks = Vec::with_capacity(2);
-        for entry in self.marks.iter().rev().take(2) {
+        for entry in self.marks.range(&[], None).rev().take(2) {
             // An older mark does not fit newer rows (some were gone since), so a damaged one is not passed over.
             let decoded = decode_mark(&entry?.1);
             let (mark, generation) = decoded.ok_or_else(|| CheckpointError::damaged("a round's mark"))?;
@@ -413,14 +405,12 @@ impl CheckpointStore {
 
     /// Bytes of the store on disk.
     pub fn bytes_on_disk(&self) -> Result<u64, CheckpointError> {
-        Ok(self.db.size_on_disk()?)
+        self.trees.bytes_on_disk()
     }
 
     /// Makes everything put so far durable.
     fn sync(&self) -> Result<(), CheckpointError> {
-        self.db.flush()?;
-        // `flush` only hands the bytes to the kernel (`sync_file_range`); this reaches the disk.
-        self.file.sync_all().map_err(CheckpointError::io("sync", &self.file_path))
+        self.trees.sync()
     }
 }
 
@@ -507,30 +497,4 @@ fn decode_mark(bytes: &[u8]) -> Option<(RoundMark, u64)> {
         sequences,
     };
     Some((mark, u64_at(body, 32)))
-}
-
-/// Opens sled itself. Background threads of a store closed a moment ago may still hold its lock; our own LOCK file says
-/// that nobody else does, so waiting is right.
-fn open_sled(path: &Path) -> Result<sled::Db, CheckpointError> {
-    let give_up = Instant::now() + Duration::from_secs(10);
-    loop {
-        let opened = sled::Config::new()
-            .path(path)
-            // Small on purpose: rows are written once a round and read rarely; memory belongs to the actors.
-            .cache_capacity(64 << 20)
-            // Rounds flush; a timer would only add writes.
-            .flush_every_ms(None)
-            .open();
-        match opened {
-            Ok(db) => return Ok(db),
-            Err(sled::Error::Io(error)) if is_lock(&error) && Instant::now() < give_up => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn is_lock(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
