@@ -2,13 +2,14 @@
 //! durable; this thread writes it to the store and then says from which frame a replay may begin.
 //!
 //! Laws 3 and 10: the mark is written last, after everything it promises, and journal segments are archived only
-//! behind the older of the two kept marks. A round that cannot be completed leaves the last mark in force.
+//! behind the older of the two kept marks. A round that cannot be completed leaves the last mark in force. While serving
+//! it is a thread, in a simulation it is stepped; both take the same steps. Start at [`Checkpointer::step`].
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use doorbuster_engine::answer::LedgerChunk;
@@ -22,6 +23,7 @@ use doorbuster_persistence::checkpoint::{
 use doorbuster_persistence::codec::{decode_stored, encode_stored};
 use doorbuster_persistence::error::{CheckpointError, JournalError};
 use doorbuster_persistence::frame::FrameNumber;
+use tokio::time::Instant;
 
 use crate::message::{Body, Parcel};
 use crate::runtime::Shared;
@@ -124,24 +126,11 @@ enum Trouble {
 /// Starts the thread.
 pub(crate) fn spawn(shared: Arc<Shared>, orders: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
     let name = "checkpointer".to_owned();
-    std::thread::Builder::new().name(name).spawn(move || {
-        Checkpointer {
-            shared,
-            current: None,
-            asked_by: Vec::new(),
-            rounds: 0,
-            last_from: FrameNumber(0),
-            last_round: Instant::now(),
-            last_due: Instant::now(),
-            woken: HashSet::new(),
-            closing: HashSet::new(),
-            broken: false,
-        }
-        .run(&orders);
-    })
+    std::thread::Builder::new().name(name).spawn(move || Checkpointer::new(shared).run(&orders))
 }
 
-struct Checkpointer {
+/// See the module's header.
+pub(crate) struct Checkpointer {
     shared: Arc<Shared>,
     current: Option<Round>,
     /// Whom to tell when the next round is done.
@@ -151,13 +140,29 @@ struct Checkpointer {
     last_round: Instant,
     last_due: Instant,
     /// Due entries whose entities were woken since the running round began; they leave the store with the next one.
-    woken: HashSet<(u64, EntityKey)>,
+    woken: BTreeSet<(u64, EntityKey)>,
     /// Due entries whose wake-up the running round makes durable.
-    closing: HashSet<(u64, EntityKey)>,
+    closing: BTreeSet<(u64, EntityKey)>,
     broken: bool,
 }
 
 impl Checkpointer {
+    /// A checkpointer before its first round.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            current: None,
+            asked_by: Vec::new(),
+            rounds: 0,
+            last_from: FrameNumber(0),
+            last_round: Instant::now(),
+            last_due: Instant::now(),
+            woken: BTreeSet::new(),
+            closing: BTreeSet::new(),
+            broken: false,
+        }
+    }
+
     fn run(mut self, orders: &Receiver<Order>) {
         loop {
             let order = match orders.recv_timeout(Duration::from_millis(200)) {
@@ -165,38 +170,49 @@ impl Checkpointer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            match order {
-                Some(Order::Portion(portion)) => {
-                    self.shared.portions_waiting.fetch_sub(1, Ordering::Relaxed);
-                    if self.broken {
-                        continue;
-                    }
-                    if let Err(trouble) = self.take(portion) {
-                        self.stop(&trouble.to_string());
-                    }
-                }
-                Some(Order::Round(asked_by)) if self.broken => drop(asked_by),
-                Some(Order::Round(asked_by)) => self.asked_by.push(asked_by),
-                Some(Order::Stop) => return,
-                None => {}
-            }
-            if !self.broken && self.last_due.elapsed() >= DUE_EVERY {
-                self.last_due = Instant::now();
-                self.wake_due();
-            }
-            let pause = self.shared.limits.checkpoint_interval;
-            let grown = self.shared.journal.next_frame() > self.last_from;
-            // A running round may have passed what a caller means, so a caller's round begins after it.
-            let wanted = !self.asked_by.is_empty() || (grown && self.last_round.elapsed() >= pause);
-            if self.current.is_none() && !self.broken && wanted {
-                self.begin();
+            if !self.step(order) {
+                return;
             }
         }
     }
 
+    /// Does what an order asks, then what time asks: wakes what is due, begins a round. Without an order only the latter.
+    /// `false`: the order was to end.
+    pub(crate) fn step(&mut self, order: Option<Order>) -> bool {
+        match order {
+            Some(Order::Portion(portion)) => {
+                self.shared.portions_waiting.fetch_sub(1, Ordering::Relaxed);
+                if !self.broken
+                    && let Err(trouble) = self.take(portion)
+                {
+                    self.stop(&trouble.to_string());
+                }
+            }
+            Some(Order::Round(asked_by)) if self.broken => drop(asked_by),
+            Some(Order::Round(asked_by)) => self.asked_by.push(asked_by),
+            Some(Order::Stop) => return false,
+            None => {}
+        }
+        if self.broken {
+            return true;
+        }
+        if self.last_due.elapsed() >= DUE_EVERY {
+            self.last_due = Instant::now();
+            self.wake_due();
+        }
+        let pause = self.shared.limits.checkpoint_interval;
+        let grown = self.shared.journal.next_frame() > self.last_from;
+        // A running round may have passed what a caller means, so a caller's round begins after it.
+        let wanted = !self.asked_by.is_empty() || (grown && self.last_round.elapsed() >= pause);
+        if self.current.is_none() && !self.broken && wanted {
+            self.begin();
+        }
+        true
+    }
+
     fn begin(&mut self) {
         self.rounds = self.rounds.saturating_add(1);
-        self.closing.extend(self.woken.drain());
+        self.closing.append(&mut self.woken);
         let from = self.shared.journal.next_frame();
         let waiting = self.shared.inboxes.len();
         self.current = Some(Round {
@@ -268,7 +284,7 @@ impl Checkpointer {
         let moved = archive_segments(shared.directory.paths(), shared.directory.engine(), archive_below)?;
         shared.store.answers_delete_before(mark.at_ms.saturating_sub(ANSWER_MEMORY_MS), FORGOTTEN_MAX)?;
         // What these timers woke has changed, if it had to, before this round took its state.
-        let closing: Vec<_> = self.closing.drain().collect();
+        let closing: Vec<_> = std::mem::take(&mut self.closing).into_iter().collect();
         shared.store.due_remove(&closing)?;
         shared.rounds_done.store(round.number, Ordering::Release);
         self.last_from = round.from;

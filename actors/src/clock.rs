@@ -3,11 +3,15 @@
 //! A jump of the wall clock against the monotonic one by more than [`JUMP_MS`] pauses expiry for [`PAUSE`] and is
 //! counted and logged: a wrong clock must not give everybody's units away.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use doorbuster_engine::identity::Timestamp;
 use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::host::Host;
 
 /// A larger difference between wall and monotonic time than this is a jump.
 const JUMP_MS: u64 = 5_000;
@@ -16,8 +20,9 @@ const JUMP_MS: u64 = 5_000;
 const PAUSE: Duration = Duration::from_secs(30);
 
 /// See the module's header. Shared by all workers.
-#[derive(Debug)]
 pub(crate) struct BusinessClock {
+    /// A wall of its own; without it the system's, read without a detour since every turn asks.
+    wall: Option<Arc<dyn Host>>,
     last_ms: AtomicU64,
     watch: Mutex<Watch>,
 }
@@ -31,12 +36,14 @@ struct Watch {
 
 impl BusinessClock {
     /// A clock that starts no earlier than `last`, the newest journalled time.
-    pub(crate) fn starting_after(last: Timestamp) -> Self {
-        Self::starting(last, wall_ms(), Instant::now())
+    pub(crate) fn starting_after(last: Timestamp, wall: Option<Arc<dyn Host>>) -> Self {
+        let wall_ms = wall.as_ref().map_or_else(crate::host::wall_ms, |wall| wall.wall_ms());
+        Self { wall, ..Self::starting(last, wall_ms, Instant::now()) }
     }
 
     fn starting(last: Timestamp, wall_ms: u64, now: Instant) -> Self {
         Self {
+            wall: None,
             last_ms: AtomicU64::new(last.0.max(wall_ms)),
             watch: Mutex::new(Watch { wall_ms, seen: now, paused_until: None }),
         }
@@ -44,7 +51,14 @@ impl BusinessClock {
 
     /// Now; never less than any earlier answer.
     pub(crate) fn now(&self) -> Timestamp {
-        self.advance(wall_ms())
+        self.advance(self.wall_ms())
+    }
+
+    fn wall_ms(&self) -> u64 {
+        match &self.wall {
+            None => crate::host::wall_ms(),
+            Some(wall) => wall.wall_ms(),
+        }
     }
 
     fn advance(&self, wall_ms: u64) -> Timestamp {
@@ -54,7 +68,7 @@ impl BusinessClock {
 
     /// Compares wall and monotonic time since the last look; says whether expiry may go on.
     pub(crate) fn expiry_may_run(&self) -> bool {
-        self.compare(wall_ms(), Instant::now())
+        self.compare(self.wall_ms(), Instant::now())
     }
 
     fn compare(&self, wall_ms: u64, now: Instant) -> bool {
@@ -75,12 +89,6 @@ impl BusinessClock {
         watch.seen = now;
         watch.paused_until.is_none_or(|until| now >= until)
     }
-}
-
-fn wall_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorbuster_engine::answer::{Refusal, ReservationRecord};
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{CartId, Fingerprint, RequestKey, RequestStamp};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::catalogue::{Card, Catalogue};
 use crate::checkpointer::Order;
@@ -101,8 +102,9 @@ impl Engine {
         method: &str,
         path: &str,
         body: &[u8],
-        deadline: Instant,
+        deadline: impl Into<Instant>,
     ) -> Ticket {
+        let deadline = deadline.into();
         match key {
             Some(key) => {
                 let stamp = RequestStamp {
@@ -112,7 +114,7 @@ impl Engine {
                 Ticket { stamp, keyed: true, deadline }
             }
             None => {
-                let stamp = RequestStamp { key: RequestKey(random_bits()), fingerprint: Fingerprint(0) };
+                let stamp = RequestStamp { key: RequestKey(self.random_bits()), fingerprint: Fingerprint(0) };
                 Ticket { stamp, keyed: false, deadline }
             }
         }
@@ -237,6 +239,11 @@ impl Engine {
         wait(answer, Instant::now() + READ_DEADLINE).await
     }
 
+    /// 128 random bits for ids that nobody may guess.
+    pub(crate) fn random_bits(&self) -> u128 {
+        self.shared.host.random_bits()
+    }
+
     /// Brings a parcel on its way from whatever thread this is.
     pub(crate) fn send(&self, parcel: Parcel) {
         WORKER.with_borrow(|mine| match mine {
@@ -260,7 +267,7 @@ impl Engine {
 const READ_DEADLINE: Duration = Duration::from_secs(10);
 
 async fn wait(verdict: tokio::sync::oneshot::Receiver<Verdict>, deadline: Instant) -> Verdict {
-    match tokio::time::timeout_at(deadline.into(), verdict).await {
+    match tokio::time::timeout_at(deadline, verdict).await {
         Ok(Ok(verdict)) => verdict,
         // The actor panicked or was stopped with the request in hand: unknown, a retry with the same key settles it.
         Ok(Err(_)) => Err(Refusal::Recovering { retry_after_ms: 1_000 }),
@@ -268,11 +275,14 @@ async fn wait(verdict: tokio::sync::oneshot::Receiver<Verdict>, deadline: Instan
     }
 }
 
-fn current_worker() -> Option<usize> {
-    WORKER.with_borrow(|mine| mine.as_ref().map(|worker| worker.index))
+/// Runs `call` with this thread being `worker` (or none), as the thread of a connection would be.
+pub(crate) fn as_worker<T>(worker: Option<&Rc<Worker>>, call: impl FnOnce() -> T) -> T {
+    let before = WORKER.replace(worker.cloned());
+    let result = call();
+    WORKER.set(before);
+    result
 }
 
-/// 128 random bits for ids that nobody may guess.
-pub(crate) fn random_bits() -> u128 {
-    uuid::Uuid::new_v4().as_u128()
+fn current_worker() -> Option<usize> {
+    WORKER.with_borrow(|mine| mine.as_ref().map(|worker| worker.index))
 }

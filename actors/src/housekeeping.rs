@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorbuster_engine::cart::CartCommand;
 use doorbuster_engine::command::Command;
@@ -12,6 +12,7 @@ use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::checkpointer::Portion;
 use crate::message::{Body, Parcel};

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::command::Command;
@@ -15,6 +14,7 @@ use doorbuster_engine::order::OrderDraft;
 use doorbuster_engine::stock::Home;
 use doorbuster_engine::world::Snapshot;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::catalogue::Card;
 use crate::index::Claim;

@@ -49,11 +49,11 @@ pub(crate) fn place(shared: &Arc<Shared>, call: Call) {
         return;
     };
     let deadline = shared.limits.payment_deadline;
-    shared.io.spawn(async move {
+    shared.host.spawn(Box::pin(async move {
         let command = answer(&*provider, call.what, deadline).await;
         let parcel = Parcel::new(EntityKey::Order(call.order), Body::Internal(Command::Order(command)));
         shared_for_answer.post(parcel);
-    });
+    }));
 }
 
 async fn answer(provider: &dyn PaymentProvider, what: What, deadline: Duration) -> OrderCommand {

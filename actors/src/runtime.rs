@@ -18,16 +18,18 @@ use doorbuster_engine::world::Snapshot;
 use doorbuster_persistence::checkpoint::CheckpointStore;
 use doorbuster_persistence::codec::records;
 use doorbuster_persistence::directory::DataDirectory;
-use doorbuster_persistence::error::{JournalError, StartError};
+use doorbuster_persistence::disk::{Disk, MachineDisk};
+use doorbuster_persistence::error::StartError;
 use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::reader::JournalReader;
 use doorbuster_persistence::writer::{Durability, JournalHandle};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::catalogue::Catalogue;
 use crate::checkpointer::{self, Order, Portion};
 use crate::clock::BusinessClock;
+use crate::host::{Delivery, Host};
 use crate::index::RequestIndex;
 use crate::message::Parcel;
 use crate::secrets::Secrets;
@@ -48,6 +50,10 @@ pub struct EngineOptions {
     pub limits: Limits,
     /// Doors to payment providers.
     pub providers: Vec<Arc<dyn PaymentProvider>>,
+    /// On what everything durable lies.
+    pub disk: Arc<dyn Disk>,
+    /// A world of its own for a proof; absent: the machine.
+    pub host: Option<Arc<dyn Host>>,
     /// Told when nothing can be promised any more (the journal failed): must end the process.
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -62,6 +68,8 @@ impl EngineOptions {
             segment_bytes: 64 << 20,
             limits: Limits::default(),
             providers: Vec::new(),
+            disk: Arc::new(MachineDisk),
+            host: None,
             on_fatal: Arc::new(|_| std::process::abort()),
         }
     }
@@ -143,7 +151,7 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Vec<mpsc::UnboundedSender<Inbound>>,
     pub(crate) seeds: Mutex<Vec<Option<Start>>>,
     pub(crate) checkpoints: Sender<Order>,
-    pub(crate) io: tokio::runtime::Handle,
+    pub(crate) host: Arc<dyn Host>,
     pub(crate) position: AtomicU64,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) answered: AtomicU64,
@@ -155,6 +163,8 @@ pub(crate) struct Shared {
     /// Changes are refused: the drain is past its grace.
     pub(crate) closed: AtomicBool,
     pub(crate) on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Ends the process after that.
+    pub(crate) end: fn() -> !,
 }
 
 impl Shared {
@@ -175,9 +185,28 @@ impl Shared {
         }
     }
 
+    /// Brings a bundle of parcels or replies to a worker; `from` is the worker that sends it.
+    pub(crate) fn deliver(&self, from: Option<usize>, to: usize, bundle: Inbound) {
+        if let Some(inbox) = self.inboxes.get(to) {
+            self.host.deliver(Delivery::new(from, to, inbox, bundle));
+        }
+    }
+
     /// Brings a parcel to its worker from any other thread.
     pub(crate) fn post(&self, parcel: Parcel) {
-        self.tell(self.owner(&parcel.to), Inbound::Parcels(vec![parcel]));
+        self.deliver(None, self.owner(&parcel.to), Inbound::Parcels(vec![parcel]));
+    }
+
+    /// Runs `work`, which waits for the disk, beside the workers; `None` if it panicked.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.host.spawn_blocking(Box::new(move || {
+            let _ = sender.send(work());
+        }));
+        receiver.await.ok()
     }
 
     /// Hands a portion to the checkpointer.
@@ -201,25 +230,25 @@ impl Shared {
     /// Nothing can be promised any more.
     pub(crate) fn die(&self, why: &str) -> ! {
         (self.on_fatal)(why);
-        std::process::abort();
+        (self.end)()
     }
 
     /// Reads a cold state for a worker.
     pub(crate) fn load(self: &Arc<Self>, worker: usize, entity: EntityKey) {
         let shared = Arc::clone(self);
-        self.io.spawn_blocking(move || {
+        self.host.spawn_blocking(Box::new(move || {
             let found = checkpointer::load(&shared.store, &entity).map_err(|trouble| {
                 tracing::error!(%entity, %trouble, "a cold state cannot be read; restart to rebuild it from the journal");
                 Unreadable
             });
             shared.tell(worker, Inbound::Loaded(entity, found));
-        });
+        }));
     }
 
     /// Rebuilds a state after a panic: its checkpoint row, then the journal's tail.
     pub(crate) fn rebuild(self: &Arc<Self>, worker: usize, entity: EntityKey) {
         let shared = Arc::clone(self);
-        self.io.spawn_blocking(move || {
+        self.host.spawn_blocking(Box::new(move || {
             // What made the actor panic may be in its journal: then folding panics too, and whoever waits must hear of it.
             let found = catch_unwind(AssertUnwindSafe(|| shared.rebuilt(&entity)))
                 .map_err(|_| Unreadable)
@@ -230,7 +259,7 @@ impl Shared {
                     })
                 });
             shared.tell(worker, Inbound::Rebuilt(entity, found));
-        });
+        }));
     }
 
     fn rebuilt(&self, entity: &EntityKey) -> Result<Option<Stored>, StartError> {
@@ -270,10 +299,4 @@ impl Shared {
         }
         Ok(exists.then_some(stored))
     }
-}
-
-/// The journal failed: the process must end and recovery speak.
-pub(crate) fn journal_failed(on_fatal: &Arc<dyn Fn(&str) + Send + Sync>, error: &JournalError) {
-    on_fatal(&error.to_string());
-    std::process::abort();
 }

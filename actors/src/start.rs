@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use crossbeam_utils::atomic::AtomicCell;
 use doorbuster_engine::cart::CartStatus;
 use doorbuster_engine::event::EntityKey;
@@ -12,18 +13,19 @@ use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Settled, Snapshot, World
 use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind, ColdRow};
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::error::{CheckpointError, StartError};
-use doorbuster_persistence::file_journal::JournalOptions;
+use doorbuster_persistence::file_journal::{FileJournal, JournalOptions, Preparation};
 use doorbuster_persistence::recovery::{Progress, Recovered, RecoveryReport, recover};
-use doorbuster_persistence::writer::{JournalWriter, WriterOptions};
+use doorbuster_persistence::writer::{JournalHandle, JournalWriter, OnDurable, WriterOptions};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::catalogue::Catalogue;
-use crate::checkpointer;
+use crate::checkpointer::{self, Order};
 use crate::clock::BusinessClock;
 use crate::engine::{Engine, Running};
+use crate::host::{Host, Machine};
 use crate::index::{Home, RequestIndex};
-use crate::runtime::{EngineOptions, Seed, Sequences, Shared, journal_failed};
+use crate::runtime::{EngineOptions, Seed, Sequences, Shared, Start};
 use crate::secrets::Secrets;
 use crate::types::Readiness;
 use crate::worker::{Inbound, Remembered, Stored};
@@ -37,63 +39,118 @@ impl Engine {
         options: EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Self, RecoveryReport), StartError> {
-        let directory = DataDirectory::open(&options.data)?;
-        let secrets = Secrets::new(&directory.secret("server")?);
-        let journal_options =
-            JournalOptions { segment_bytes: options.segment_bytes, ..JournalOptions::default() };
-        let mut recovered = recover(&directory, journal_options, progress)?;
-        let workers = options.workers.max(1);
-        let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);
-        let last_at = Timestamp(recovered.last_at_ms);
-        recall_answers(&recovered.store, &index, last_at, options.limits.finished_max)?;
-
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let report = recovered.report.clone();
-        let catalogue = Catalogue::default();
-        let seeds = share_out(&mut recovered, workers, &catalogue, &index);
-        let seeds = seeds.into_iter().zip(receivers).map(Some).collect();
-
-        let on_durable: Vec<mpsc::UnboundedSender<Inbound>> = senders.clone();
+        let (prepared, journal) = Prepared::new(&options, Preparation::Thread, progress)?;
+        let report = prepared.report.clone();
         let on_fatal = Arc::clone(&options.on_fatal);
         let journal = JournalWriter::spawn(
-            Box::new(recovered.journal),
-            WriterOptions {
-                durability: options.durability,
-                on_sync: Some(crate::observe::on_sync()),
-                ..WriterOptions::default()
-            },
-            Box::new(move |worker, number| {
-                if let Some(inbox) = on_durable.get(worker) {
-                    let _ = inbox.send(Inbound::Durable(number));
-                }
+            Box::new(journal),
+            writer_options(&options),
+            prepared.on_durable(),
+            Box::new(move |error| {
+                on_fatal(&error.to_string());
+                std::process::abort();
             }),
-            Box::new(move |error| journal_failed(&on_fatal, &error)),
         )
         .map_err(StartError::Journal)?;
-
+        let data = options.data.clone();
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("outside")
             .enable_time()
             .enable_io()
             .build()
-            .map_err(|source| StartError::NotWritable { path: options.data.clone(), source })?;
-        let (checkpoints, orders) = crossbeam_channel::unbounded();
-        let shared = Arc::new(Shared {
-            catalogue,
-            index,
-            clock: BusinessClock::starting_after(last_at),
-            limits: options.limits,
-            journal,
-            store: recovered.store,
+            .map_err(|source| StartError::NotWritable { path: data.clone(), source })?;
+        let host = options.host.clone().unwrap_or_else(|| Arc::new(Machine::new(io.handle().clone())));
+        let (shared, orders) = prepared.share(options, journal, host, std::process::abort);
+        let thread = checkpointer::spawn(Arc::clone(&shared), orders)
+            .map_err(|source| StartError::NotWritable { path: data, source })?;
+        io.spawn(crate::observe::watch(Arc::downgrade(&shared)));
+        Ok((Self::new(shared, Running { io: Some(io), checkpointer: Some(thread) }), report))
+    }
+}
+
+/// A recovered engine before its journal is handed to a writer.
+pub(crate) struct Prepared {
+    directory: DataDirectory,
+    secrets: Secrets,
+    store: CheckpointStore,
+    index: Arc<RequestIndex>,
+    catalogue: Catalogue,
+    seeds: Vec<Option<Start>>,
+    inboxes: Vec<mpsc::UnboundedSender<Inbound>>,
+    last_at: Timestamp,
+    next_position: u64,
+    pub(crate) report: RecoveryReport,
+}
+
+impl Prepared {
+    /// Locks the directory, recovers it, and shares out what was found.
+    pub(crate) fn new(
+        options: &EngineOptions,
+        preparation: Preparation,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, FileJournal), StartError> {
+        let directory = DataDirectory::open_on(Arc::clone(&options.disk), &options.data)?;
+        let secrets = Secrets::new(&directory.secret("server")?);
+        let journal_options = JournalOptions { segment_bytes: options.segment_bytes, preparation };
+        let mut recovered = recover(&directory, journal_options, progress)?;
+        let workers = options.workers.max(1);
+        let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);
+        let last_at = Timestamp(recovered.last_at_ms);
+        recall_answers(&recovered.store, &index, last_at, options.limits.finished_max)?;
+        let (inboxes, ends): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let catalogue = Catalogue::default();
+        let seeds = share_out(&mut recovered, workers, &catalogue, &index);
+        let prepared = Self {
             directory,
             secrets,
+            store: recovered.store,
+            index,
+            catalogue,
+            seeds: seeds.into_iter().zip(ends).map(Some).collect(),
+            inboxes,
+            last_at,
+            next_position: recovered.next_position,
+            report: recovered.report,
+        };
+        Ok((prepared, recovered.journal))
+    }
+
+    /// How the journal's writer tells the workers.
+    pub(crate) fn on_durable(&self) -> OnDurable {
+        let inboxes = self.inboxes.clone();
+        Box::new(move |worker, number| {
+            if let Some(inbox) = inboxes.get(worker) {
+                let _ = inbox.send(Inbound::Durable(number));
+            }
+        })
+    }
+
+    /// Puts together what all workers share, and the orders its checkpointer will take. `end` is how the process ends after
+    /// a fatal error.
+    pub(crate) fn share(
+        self,
+        options: EngineOptions,
+        journal: JournalHandle,
+        host: Arc<dyn Host>,
+        end: fn() -> !,
+    ) -> (Arc<Shared>, Receiver<Order>) {
+        let (checkpoints, orders) = crossbeam_channel::unbounded();
+        let shared = Arc::new(Shared {
+            catalogue: self.catalogue,
+            index: self.index,
+            clock: BusinessClock::starting_after(self.last_at, options.host),
+            limits: options.limits,
+            journal,
+            store: self.store,
+            directory: self.directory,
+            secrets: self.secrets,
             providers: options.providers,
-            inboxes: senders,
-            seeds: Mutex::new(seeds),
+            inboxes: self.inboxes,
+            seeds: Mutex::new(self.seeds),
             checkpoints,
-            io: io.handle().clone(),
-            position: AtomicU64::new(recovered.next_position),
+            host,
+            position: AtomicU64::new(self.next_position),
             in_flight: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
             drain_rate: AtomicU64::new(1_000),
@@ -102,11 +159,18 @@ impl Engine {
             readiness: AtomicCell::new(Readiness::Recovering),
             closed: AtomicBool::new(false),
             on_fatal: options.on_fatal,
+            end,
         });
-        let thread = checkpointer::spawn(Arc::clone(&shared), orders)
-            .map_err(|source| StartError::NotWritable { path: options.data, source })?;
-        io.spawn(crate::observe::watch(Arc::downgrade(&shared)));
-        Ok((Self::new(shared, Running { io: Some(io), checkpointer: Some(thread) }), report))
+        (shared, orders)
+    }
+}
+
+/// How the journal's writer works here.
+pub(crate) fn writer_options(options: &EngineOptions) -> WriterOptions {
+    WriterOptions {
+        durability: options.durability,
+        on_sync: Some(crate::observe::on_sync()),
+        ..WriterOptions::default()
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::Timestamp;
+use tokio::time::Instant;
 
 use crate::types::{ActorReport, RecentMessage};
 

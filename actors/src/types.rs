@@ -1,12 +1,11 @@
 //! What the front door and the engine say to each other.
 
-use std::time::Instant;
-
 use doorbuster_engine::answer::{Answer, Item, Refusal};
 use doorbuster_engine::identity::{Position, RequestStamp, Sku, Timestamp};
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::order::{Address, LineUnits, OrderState, OrderView};
 use doorbuster_engine::stock::LedgerEntry;
+use tokio::time::Instant;
 
 /// A request's identity and time limit, made by [`crate::Engine::ticket`].
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorbuster_actors::{
     CheckoutInput, Engine, EngineOptions, LineRequest, Readiness, ReserveRequest, Ticket, Verdict,
@@ -13,6 +13,7 @@ use doorbuster_engine::identity::Sku;
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::stock::{Definition, Oversell, StockView};
 use doorbuster_gateways::fake::Fake;
+use tokio::time::Instant;
 
 /// Runs `test` with an engine on `data` and two workers; afterwards drains and stops it.
 pub(crate) fn with_engine<T>(data: &Path, test: impl AsyncFnOnce(Engine) -> T) -> T {

@@ -10,4 +10,5 @@ mod harness;
 mod panics;
 mod recovery;
 mod reservations;
+mod stepped;
 mod twins;

@@ -1,9 +1,10 @@
 //! Copies of one request: one effect, one answer (law 5), and no effect where the refusal was definite (law 4).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorbuster_actors::{Engine, Ticket, Verdict};
 use doorbuster_engine::answer::Refusal;
+use tokio::time::Instant;
 
 use crate::harness::{cart, checkout, define, eventually, record, reserve, stock, ticket, with_engine};
 

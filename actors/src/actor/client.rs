@@ -1,7 +1,5 @@
 //! A caller's command: told before, joined, decided, refused; and who waits for which verdict.
 
-use std::time::Instant;
-
 use doorbuster_engine::answer::{Answer, Missing, Refusal};
 use doorbuster_engine::cart::CartStatus;
 use doorbuster_engine::command::Command;
@@ -11,6 +9,7 @@ use doorbuster_engine::identity::{RequestStamp, ReservationId};
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
 use doorbuster_engine::world::Snapshot;
+use tokio::time::Instant;
 
 use crate::index::{Home, Stage};
 use crate::message::{Body, Client, Parcel, Slot};

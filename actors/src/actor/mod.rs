@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix::{Actor, Context, Handler, Message};
 use doorbuster_engine::answer::{Answer, Folded, Refusal};
@@ -23,6 +22,7 @@ use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockEvent;
 use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
+use tokio::time::Instant;
 
 use crate::catalogue::Card;
 use crate::checkpointer::Portion;

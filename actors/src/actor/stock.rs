@@ -1,13 +1,12 @@
 //! What only a SKU's actor does: steps of sagas, and requests parked until tentative units are settled.
 
-use std::time::Instant;
-
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::{EntityKey, Event};
 use doorbuster_engine::identity::{ReservationId, Timestamp};
 use doorbuster_engine::stock::{PartStatus, StockCommand, StockEvent};
 use doorbuster_engine::world::Snapshot;
+use tokio::time::Instant;
 
 use crate::message::{Body, Parcel, Step, StepDone, StepKind, StepOutcome};
 use crate::worker::Due;

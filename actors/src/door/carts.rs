@@ -7,7 +7,7 @@ use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{CartId, OrderId};
 use doorbuster_engine::money::Currency;
 
-use crate::engine::{Engine, random_bits};
+use crate::engine::Engine;
 use crate::types::{CURRENCY_DEFAULT, CheckoutInput, LineRequest, Ticket, Verdict};
 
 impl Engine {
@@ -72,7 +72,7 @@ impl Engine {
         }
         let pin_ms = u64::try_from(self.shared.limits.payment_pin.as_millis()).unwrap_or(u64::MAX);
         let request = CheckoutRequest {
-            order: OrderId(random_bits()),
+            order: OrderId(self.random_bits()),
             email: input.email,
             provider: input.provider,
             method: input.method,

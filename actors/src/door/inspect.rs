@@ -68,7 +68,7 @@ impl Engine {
 
     /// A ticket for a read: no key, ten seconds.
     pub(crate) fn reading_ticket(&self) -> Ticket {
-        self.ticket("", None, "", "", b"", std::time::Instant::now() + Duration::from_secs(10))
+        self.ticket("", None, "", "", b"", tokio::time::Instant::now() + Duration::from_secs(10))
     }
 }
 

@@ -11,7 +11,7 @@ use doorbuster_engine::order::{LineUnits, Order, OrderCommand, OrderSummary, Ord
 use doorbuster_engine::world::Snapshot;
 use doorbuster_persistence::codec::decode_stored;
 
-use crate::engine::{Engine, random_bits};
+use crate::engine::Engine;
 use crate::message::Seen;
 use crate::types::{Access, OrderFilter, OrderPage, Page, RefundInput, Ticket, Verdict};
 
@@ -49,13 +49,13 @@ impl Engine {
     /// Calls an order off: units go back, money too.
     pub async fn cancel(&self, ticket: Ticket, access: Access, id: OrderId) -> Verdict {
         self.order(access, id).await?;
-        self.ask_order(ticket, id, OrderCommand::Cancel { refund: RefundId(random_bits()) }).await
+        self.ask_order(ticket, id, OrderCommand::Cancel { refund: RefundId(self.random_bits()) }).await
     }
 
     /// Gives money back, and units to the shelf where asked.
     pub async fn refund(&self, ticket: Ticket, id: OrderId, input: RefundInput) -> Verdict {
         let RefundInput { amount, lines, restock, reason } = input;
-        let refund = RefundId(random_bits());
+        let refund = RefundId(self.random_bits());
         self.ask_order(ticket, id, OrderCommand::Refund { refund, amount, lines, restock, reason }).await
     }
 
@@ -67,7 +67,7 @@ impl Engine {
         lines: Option<Vec<LineUnits>>,
         tracking: Option<String>,
     ) -> Verdict {
-        let fulfilment = FulfilmentId(random_bits());
+        let fulfilment = FulfilmentId(self.random_bits());
         self.ask_order(ticket, id, OrderCommand::Fulfil { fulfilment, lines, tracking }).await
     }
 
@@ -154,14 +154,14 @@ impl Engine {
 
     async fn cold_orders(&self, cursor: Option<(Timestamp, OrderId)>) -> Result<Vec<OrderSummary>, Refusal> {
         let shared = Arc::clone(&self.shared);
-        let read = self.shared.io.spawn_blocking(move || {
+        let read = self.shared.blocking(move || {
             let cursor = cursor.map(|(at, id)| (at.0, id));
             let rows = shared.store.orders_by_time(cursor, ROWS).ok()?;
             rows.iter()
                 .map(|row| decode_stored::<OrderSummary>(&row.summary).ok())
                 .collect::<Option<Vec<_>>>()
         });
-        read.await.ok().flatten().ok_or(Refusal::Recovering { retry_after_ms: 10_000 })
+        read.await.flatten().ok_or(Refusal::Recovering { retry_after_ms: 10_000 })
     }
 }
 

@@ -109,13 +109,13 @@ impl Engine {
 
     async fn cold_ledger(&self, sku: &Sku, below: Position) -> Result<Vec<LedgerChunk>, Refusal> {
         let (shared, sku) = (Arc::clone(&self.shared), sku.clone());
-        let read = self.shared.io.spawn_blocking(move || {
+        let read = self.shared.blocking(move || {
             let rows = shared.store.ledger_scan_back(&sku, below.0, CHUNKS).ok()?;
             rows.iter().map(|(_, bytes)| decode_stored::<LedgerChunk>(bytes).ok()).collect::<Option<Vec<_>>>()
         });
         match read.await {
-            Ok(Some(chunks)) => Ok(chunks),
-            Ok(None) | Err(_) => {
+            Some(Some(chunks)) => Ok(chunks),
+            Some(None) | None => {
                 tracing::error!(
                     "a ledger page cannot be read from the checkpoint; restart to rebuild it from the journal"
                 );

@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Addr;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
@@ -20,6 +20,7 @@ use doorbuster_engine::identity::{RequestKey, ReservationId, Sku, Timestamp};
 use doorbuster_engine::world::{Ended, Settled, Snapshot};
 use indexmap::IndexSet;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::actor::EntityActor;
 use crate::checkpointer::Portion;

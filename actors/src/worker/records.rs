@@ -117,12 +117,12 @@ impl Worker {
         self.hand_over();
         for (worker, bundle) in self.outgoing.borrow_mut().iter_mut().enumerate() {
             if !bundle.is_empty() {
-                self.shared.tell(worker, Inbound::Parcels(std::mem::take(bundle)));
+                self.shared.deliver(Some(self.index), worker, Inbound::Parcels(std::mem::take(bundle)));
             }
         }
         for (worker, bundle) in self.replies.borrow_mut().iter_mut().enumerate() {
             if !bundle.is_empty() {
-                self.shared.tell(worker, Inbound::Replies(std::mem::take(bundle)));
+                self.shared.deliver(Some(self.index), worker, Inbound::Replies(std::mem::take(bundle)));
             }
         }
     }

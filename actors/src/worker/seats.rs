@@ -4,7 +4,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::actor::{EntityActor, Turn};
 use crate::message::{Body, Parcel, Seen, StepDone, StepKind, StepOutcome};
@@ -19,6 +18,7 @@ use doorbuster_engine::identity::{Position, Timestamp};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
+use tokio::time::Instant;
 
 use super::{Due, Found, Pending, Restarts, Seat, Stored, Unreadable, Worker};
 
