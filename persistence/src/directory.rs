@@ -108,6 +108,7 @@ impl DataDirectory {
         let paths = DataPaths::new(disk, path);
         let disk = paths.disk.as_ref();
         let refuse = |error| Self::refusal(&paths, path, error);
+        let made = path.ancestors().take_while(|above| !disk.exists(above)).count();
         disk.create_directory(&paths.archive(), 0o777).map_err(refuse)?;
         let locked = disk.lock(&paths.lock(), LockKind::Exclusive).map_err(refuse)?;
         let Some(lock) = locked else { return Err(StartError::Locked { path: path.to_path_buf() }) };
@@ -138,6 +139,15 @@ impl DataDirectory {
             .map_err(refuse)?;
         for directory in [paths.root.clone(), paths.journal()] {
             disk.sync_directory(&directory).map_err(refuse)?;
+        }
+        // The directory's own name, and those above it, must survive too. Of one that an earlier start made nobody knows
+        // whether it was synced; those that others made may not be ours to open.
+        for (index, above) in path.ancestors().skip(1).enumerate() {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            match disk.sync_directory(above) {
+                Err(error) if index < made => return Err(refuse(error)),
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(Self { paths, engine, _lock: lock })
     }

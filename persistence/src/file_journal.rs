@@ -4,6 +4,7 @@
 //! [`Space::claim`] granted can always be written. Start at [`FileJournal::open`].
 
 use std::io::IoSlice;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,7 +117,8 @@ impl FileJournal {
         let active = match &tail.last {
             // An archived segment is closed for ever: its name is behind a checkpoint.
             Some((segment, offset)) if !segment.archived => {
-                Active::resume(&**disk, &segment.path, segment.header.number, *offset, options)?
+                let number = segment.header.number;
+                Active::resume(&**disk, &segment.path, number, tail.last_frame..*offset, options)?
             }
             last => {
                 let header = SegmentHeader {
@@ -278,12 +280,12 @@ impl Active {
         Ok(Self { file, path: named, number: header.number, offset, length: options.segment_bytes() })
     }
 
-    /// Goes on in a segment found on disk, whose last frame ends at `offset`; fills it up with zeros where it is short.
+    /// Goes on in a segment found on disk, whose last frame is at `last_frame`; fills it up with zeros where it is short.
     fn resume(
         disk: &dyn Disk,
         path: &Path,
         number: u64,
-        offset: u64,
+        last_frame: Range<u64>,
         options: JournalOptions,
     ) -> Result<Self, JournalError> {
         let file = disk.open(path, OpenMode::Write).map_err(JournalError::io("open", path))?;
@@ -293,10 +295,14 @@ impl Active {
             let grown = disk::write_zeros(&*file, found, length);
             grown.map_err(|error| full_or_io(error, "extend", path, path))?;
         }
-        // The previous run may have ended between a write and its sync; what was read must be durable before more
-        // is built on it.
+        // The previous run may have ended between a write and its sync; what was read must be durable before more is built on
+        // it. Written again first: after a failed sync Linux holds the frame for clean, and another sync would not write it.
+        let mut bytes = vec![0; usize::try_from(last_frame.end - last_frame.start).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, last_frame.start).map_err(JournalError::io("read", path))?;
+        file.write_all_at(&mut [IoSlice::new(&bytes)], last_frame.start)
+            .map_err(JournalError::io("write", path))?;
         file.sync_all().map_err(JournalError::io("sync", path))?;
-        Ok(Self { file, path: path.to_path_buf(), number, offset, length })
+        Ok(Self { file, path: path.to_path_buf(), number, offset: last_frame.end, length })
     }
 
     fn room(&self) -> u64 {

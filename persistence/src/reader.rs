@@ -36,6 +36,8 @@ pub struct Cut {
 pub struct Tail {
     /// The last segment and the offset of its end; `None` for an empty journal.
     pub last: Option<(SegmentFile, u64)>,
+    /// Offset of the last frame in that segment; its end where no frame is in it.
+    pub last_frame: u64,
     /// Number of the next frame.
     pub next_frame: FrameNumber,
     /// Checksum of the last frame.
@@ -76,6 +78,8 @@ pub struct JournalReader {
     bytes: Vec<u8>,
     /// Offset of the next frame in `bytes`; 0 while the segment is not loaded.
     offset: usize,
+    /// Offset of the last frame passed in this segment; that of the first due one before any.
+    last_frame: usize,
     due: FrameNumber,
     from: FrameNumber,
     /// Frames after this one are not looked at.
@@ -98,6 +102,7 @@ impl JournalReader {
             index,
             bytes: Vec::new(),
             offset: 0,
+            last_frame: 0,
             due: start.map_or(FrameNumber::FIRST, |header| header.first_frame),
             from,
             through: FrameNumber(u64::MAX),
@@ -162,6 +167,7 @@ impl JournalReader {
         assert!(self.index >= self.segments.len(), "Invariant: the tail is known only after the last frame");
         Tail {
             last: self.segments.last().map(|s| (s.clone(), self.offset as u64)),
+            last_frame: self.last_frame as u64,
             next_frame: self.due,
             checksum: self.checksum,
             cut: self.cut.clone(),
@@ -193,6 +199,7 @@ impl JournalReader {
             return Err(JournalError::damaged(&segment.path, 36, what));
         }
         self.offset = SEGMENT_HEADER_BYTES;
+        self.last_frame = self.offset;
         Ok(())
     }
 
@@ -215,6 +222,7 @@ impl JournalReader {
                     let what = format!("frame {} does not continue the frame before it", header.number);
                     return Err(JournalError::damaged(&segment.path, offset, what));
                 }
+                self.last_frame = self.offset;
                 self.offset += FRAME_HEADER_BYTES + body.len();
                 self.due = self.due.next();
                 self.checksum = header.checksum;
