@@ -3,4 +3,5 @@
 //!
 //! Start at [`random::Random`]: everything that is left to chance in a world is drawn from one of these.
 
+pub mod disk;
 pub mod random;
