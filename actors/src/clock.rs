@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use doorbuster_engine::identity::Timestamp;
+use doorbuster_engine::mutant::{self, Mutant};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -62,6 +63,9 @@ impl BusinessClock {
     }
 
     fn advance(&self, wall_ms: u64) -> Timestamp {
+        if mutant::active(Mutant::ClockBackwards) {
+            return Timestamp(wall_ms);
+        }
         let before = self.last_ms.fetch_max(wall_ms, Ordering::Relaxed);
         Timestamp(before.max(wall_ms))
     }

@@ -14,6 +14,7 @@ use dashmap::mapref::entry::Entry as MapEntry;
 use doorbuster_engine::answer::{Answer, ReservationRecord};
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{CartId, Fingerprint, OrderId, RequestKey, RequestStamp, Sku, Timestamp};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::ANSWER_MEMORY_MS;
 use parking_lot::Mutex;
 
@@ -141,7 +142,7 @@ impl RequestIndex {
             }
             MapEntry::Occupied(mut occupied) => {
                 let slot = occupied.get_mut();
-                if slot.fingerprint != request.fingerprint {
+                if slot.fingerprint != request.fingerprint && !mutant::active(Mutant::AnswerOtherBody) {
                     return Err(KeyReused);
                 }
                 match &mut slot.stage {
@@ -190,6 +191,19 @@ impl RequestIndex {
     /// The request was refused after it had been taken up; a later copy is a new attempt.
     pub(crate) fn refuse(&self, key: RequestKey) {
         self.slots.remove(&key);
+    }
+
+    /// What [`Mutant::ForgetIdempotencyAtPassivation`] does wrong.
+    pub(crate) fn forget_answers_of(&self, entity: &EntityKey) {
+        self.slots.retain(|_, slot| match (&slot.stage, entity) {
+            (Stage::Settled(answer), EntityKey::Cart(id)) => {
+                !matches!(&**answer, Answer::CartCreated(cart) | Answer::Cart(cart) if cart.id == *id)
+            }
+            (Stage::Settled(answer), EntityKey::Order(id)) => {
+                !matches!(&**answer, Answer::Order(order) | Answer::Checkout(_, order) if order.id == *id)
+            }
+            _ => true,
+        });
     }
 
     /// Drops finished entries that are older than their time.

@@ -8,6 +8,7 @@ use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{OrderId, RefundId};
 use doorbuster_engine::money::Money;
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::payment::{ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome};
 
@@ -64,6 +65,11 @@ async fn answer(provider: &dyn PaymentProvider, what: What, deadline: Duration) 
         }
         What::Confirm(charge, reference) => {
             let outcome = tokio::time::timeout(deadline, provider.confirm(&charge, &reference)).await;
+            OrderCommand::ChargeAnswered(outcome.unwrap_or(ChargeOutcome::Unknown))
+        }
+        What::LookUp(mut charge) if mutant::active(Mutant::ChargeAgainOnUnknown) => {
+            charge.key.push_str(":again");
+            let outcome = tokio::time::timeout(deadline, provider.charge(&charge)).await;
             OrderCommand::ChargeAnswered(outcome.unwrap_or(ChargeOutcome::Unknown))
         }
         What::LookUp(charge) => {

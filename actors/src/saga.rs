@@ -10,6 +10,7 @@ use doorbuster_engine::cart::CartObligation;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{OrderId, RefundId, RequestStamp, Sku};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::{OrderCommand, OrderDraft, OrderObligation};
 use doorbuster_engine::reservation::{ReservationCommand, ReservationObligation};
 use doorbuster_engine::stock::Home;
@@ -162,8 +163,15 @@ impl EntityActor {
             Work::Call { call, .. } => {
                 // The demand must be on disk before the world hears of it.
                 let shared = std::sync::Arc::clone(&self.worker.shared);
+                if mutant::active(Mutant::ChargeBeforeDurable) {
+                    return crate::payments::place(&shared, call);
+                }
                 let effect = Box::new(move || crate::payments::place(&shared, call));
                 self.worker.when_durable(Pending::Effect(effect));
+            }
+            Work::TellCart { order, .. } if mutant::active(Mutant::LoseCartTold) => {
+                let told = Body::Internal(Command::Order(OrderCommand::CartTold));
+                self.worker.send(Parcel::new(EntityKey::Order(order), told));
             }
             Work::TellCart { cart, order, placed } => {
                 self.worker.send(Parcel::new(EntityKey::Cart(cart), Body::TellCart { order, placed }));

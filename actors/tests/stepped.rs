@@ -156,7 +156,7 @@ fn a_stepped_engine_that_is_killed_has_everything_it_acknowledged() {
         });
         assert!(told.borrow().len() > 100, "seed {seed}: a sale of {} answers", told.borrow().len());
         live(data.path(), seed + 100, async |engine, _| {
-            for (key, (lines, answer)) in told.borrow().iter() {
+            for (key, (lines, answer)) in &told.take() {
                 if let Answer::Reservation(held) = answer {
                     let again = reserve(&engine, key, lines, Some(60_000)).await;
                     assert_eq!(record(again), *held, "seed {seed}, laws 3 and 5: {key}");

@@ -118,6 +118,12 @@ mutants! {
     DropBatchOnFull breaks 3,
     /// Lets business time follow the wall clock backwards.
     ClockBackwards breaks 2,
+    /// Lets a message leave for another worker before the change that causes it is handed to the journal.
+    EffectBeforeCause breaks 6,
+    /// Drops the steps of sagas and timers that found no journal room, instead of trying them again.
+    ForgetDeferred breaks 6,
+    /// Shows a state to readers before it is durable.
+    ReadAheadOfJournal breaks 3,
 }
 
 #[cfg(feature = "mutants")]

@@ -17,7 +17,8 @@ use doorbuster_engine::cart::CartCommand;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::envelope::{Decision, Envelope};
 use doorbuster_engine::event::{EntityKey, Event};
-use doorbuster_engine::identity::{OrderId, Position, Recorded, RequestStamp, Timestamp};
+use doorbuster_engine::identity::{Fingerprint, OrderId, Position, Recorded, RequestStamp, Timestamp};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockEvent;
@@ -136,7 +137,7 @@ impl Handler<Turn> for EntityActor {
         let stats = Rc::clone(&self.stats);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.receive(parcel, began)));
         stats.handled(sent, began, Instant::now());
-        if outcome.is_err() && !self.over {
+        if outcome.is_err() && !self.over && !mutant::active(Mutant::ReuseStateAfterPanic) {
             self.fail(again);
         }
     }
@@ -213,6 +214,9 @@ impl EntityActor {
                 let seen =
                     Seen { snapshot: &self.snapshot, position: self.position, stats: Some(&self.stats) };
                 let result = query(Some(seen));
+                if mutant::active(Mutant::ReadAheadOfJournal) {
+                    return result();
+                }
                 self.worker.when_durable(Pending::Effect(result));
             }
             Body::Fence(slot, verdict) => self.worker.when_durable(Pending::Reply(slot, verdict)),
@@ -300,7 +304,9 @@ impl EntityActor {
                 }
                 Ok(answer) if keyed || index.stage(request.key).is_some() => {
                     index.settle(request, Arc::new(answer.clone()), at);
-                    let settled = Settled { fingerprint: request.fingerprint, answer: answer.clone(), at };
+                    let forgotten = mutant::active(Mutant::ForgetFingerprint);
+                    let fingerprint = if forgotten { Fingerprint(0) } else { request.fingerprint };
+                    let settled = Settled { fingerprint, answer: answer.clone(), at };
                     self.worker.remember(Remembered::Settled(request.key, settled));
                 }
                 Ok(_) => {}

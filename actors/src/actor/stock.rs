@@ -4,6 +4,7 @@ use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::{EntityKey, Event};
 use doorbuster_engine::identity::{ReservationId, Timestamp};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::stock::{PartStatus, StockCommand, StockEvent};
 use doorbuster_engine::world::Snapshot;
 use tokio::time::Instant;
@@ -81,6 +82,9 @@ impl EntityActor {
 
     pub(super) fn arm_reservation(&self, reservation: ReservationId, due: DueAt, now: Timestamp) {
         let EntityKey::Sku(sku) = &self.entity else { return };
+        if mutant::active(Mutant::ForgetTimer) {
+            return;
+        }
         let due = match due {
             DueAt::After(ttl_ms) => now.plus_ms(ttl_ms),
             DueAt::At(at) => at,
@@ -101,7 +105,11 @@ impl EntityActor {
         let sellable = stock.sellable();
         let tentative = self.tentative.units();
         let wanted_at_least = if partial { 1 } else { wanted };
-        tentative > 0 && sellable < wanted_at_least && wanted_at_least <= sellable.saturating_add(tentative)
+        let waits = !mutant::active(Mutant::DropTentative);
+        waits
+            && tentative > 0
+            && sellable < wanted_at_least
+            && wanted_at_least <= sellable.saturating_add(tentative)
     }
 
     pub(super) fn park(&mut self, parcel: Parcel) {

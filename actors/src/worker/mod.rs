@@ -17,6 +17,7 @@ use std::time::Duration;
 use actix::Addr;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
 use doorbuster_engine::identity::{RequestKey, ReservationId, Sku, Timestamp};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::{Ended, Settled, Snapshot};
 use indexmap::IndexSet;
 use tokio::sync::mpsc;
@@ -245,6 +246,8 @@ impl Worker {
         let owner = self.owner(&parcel.to);
         if owner == self.index {
             self.dispatch(parcel);
+        } else if mutant::active(Mutant::EffectBeforeCause) {
+            self.shared.deliver(Some(self.index), owner, Inbound::Parcels(vec![parcel]));
         } else {
             if let Some(bundle) = self.outgoing.borrow_mut().get_mut(owner) {
                 bundle.push(parcel);
@@ -255,6 +258,9 @@ impl Worker {
 
     /// An internal step found no journal space: it is tried again at the next sweep.
     pub(crate) fn defer(&self, parcel: Parcel) {
+        if mutant::active(Mutant::ForgetDeferred) {
+            return;
+        }
         self.deferred.borrow_mut().push(parcel);
     }
 

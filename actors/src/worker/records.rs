@@ -2,6 +2,7 @@
 
 use doorbuster_engine::event::{EntityKey, Entry, Event};
 use doorbuster_engine::identity::{Recorded, RequestStamp};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_persistence::codec::append_record;
 use doorbuster_persistence::record::RecordHeader;
 use doorbuster_persistence::writer::Batch;
@@ -28,7 +29,7 @@ impl Worker {
     /// old ones still expire and sagas still give back what they hold.
     pub(crate) fn has_room(&self, bytes: usize, ends_something: bool) -> bool {
         let allowance = self.allowance.get();
-        if allowance >= bytes {
+        if allowance >= bytes || mutant::active(Mutant::IgnoreStorageFull) {
             return true;
         }
         let wanted = bytes.max(CLAIM_BYTES);
@@ -67,7 +68,8 @@ impl Worker {
         let partition = entity.partition();
         let mut sequences = self.sequences.borrow_mut();
         let Some(sequence) = sequences.get_mut(usize::from(partition)) else { return 0 };
-        *sequence = sequence.saturating_add(1);
+        let reused = mutant::active(Mutant::ReuseSequence) && *sequence % 32 == 31;
+        *sequence = sequence.saturating_add(u64::from(!reused));
         let sequence = *sequence;
         let header = RecordHeader {
             partition,
@@ -135,6 +137,9 @@ impl Worker {
         let bytes = std::mem::replace(&mut buffer.bytes, self.shared.journal.buffer());
         let records = std::mem::take(&mut buffer.records);
         let number = self.gate.borrow_mut().close_batch();
+        if mutant::active(Mutant::DropBatchOnFull) && self.shared.journal.stats().queue_depth > 3 {
+            return;
+        }
         if self.shared.journal.submit(Batch { worker: self.index, number, bytes, records }).is_err() {
             // The writer has already said why; what waits in the gate will never be said.
             tracing::error!("the journal takes no more records");

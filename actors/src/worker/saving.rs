@@ -1,6 +1,7 @@
 //! What goes to the checkpoint: which entities changed, and their states once they are durable.
 
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::Snapshot;
 
 use crate::checkpointer::{Portion, Row};
@@ -38,8 +39,12 @@ impl Worker {
     /// what a row reflects, so a row must never be there without its answers.
     pub(crate) fn save(&self, entity: &EntityKey, snapshot: &Snapshot, sequence: u64) {
         self.save_remembered();
-        let row = Row::of(entity, snapshot, sequence);
-        self.when_durable(Pending::Portion(Box::new(Portion::Row(Box::new(row)))));
+        let portion = Portion::Row(Box::new(Row::of(entity, snapshot, sequence)));
+        if mutant::active(Mutant::CheckpointAheadOfJournal) {
+            self.shared.checkpoint(portion);
+        } else {
+            self.when_durable(Pending::Portion(Box::new(portion)));
+        }
         self.round.borrow_mut().awaited.remove(entity);
     }
 

@@ -15,6 +15,7 @@ use doorbuster_engine::cart::CartCommand;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{Position, Timestamp};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
@@ -280,6 +281,9 @@ impl Worker {
     /// An idle actor whose state is in the checkpoint leaves memory.
     pub(crate) fn passivate(&self, entity: &EntityKey, armed: Option<Timestamp>) {
         self.disarm(entity, armed);
+        if mutant::active(Mutant::ForgetIdempotencyAtPassivation) {
+            self.shared.index.forget_answers_of(entity);
+        }
         self.leaving.borrow_mut().swap_remove(entity);
         if self.seats.borrow_mut().remove(entity).is_some() {
             metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "passivate")
