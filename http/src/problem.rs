@@ -162,8 +162,9 @@ pub struct ProblemBody<'a> {
     pub instance: Option<&'a str>,
     /// Stable name to branch on.
     pub code: &'static str,
-    /// The `Request-Id` of this exchange, for support.
-    pub request_id: &'a str,
+    /// The `Request-Id` of this exchange, for support. Not in a kept refusal, whose every copy has the same bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
     /// Whether the same request may succeed later.
     pub retryable: bool,
     /// When to try again, in milliseconds.
@@ -293,7 +294,8 @@ impl Problem {
             detail: &self.detail,
             instance,
             code: self.code.wire(),
-            request_id,
+            // A declined payment is the answer to what was begun and undone; a retry gets its bytes again (law 5).
+            request_id: (self.code != Code::PaymentDeclined).then_some(request_id),
             retryable: self.retryable,
             retry_after_ms: self.retry_after_ms,
             errors: self.errors.iter().map(ProblemField::from).collect(),

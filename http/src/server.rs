@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_cors::Cors;
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
-use actix_web::dev::{AppConfig, Server};
+use actix_web::dev::{AppConfig, Server, ServerHandle};
 use actix_web::http::header;
 use actix_web::middleware::Condition;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
@@ -23,6 +23,13 @@ use crate::routes;
 
 /// Connections that wait to be accepted. A sale begins with everybody at once; the kernel's usual 128 would refuse them.
 const BACKLOG: u32 = 4_096;
+
+/// How long a closing door waits for those on the threshold: longer than a packet takes around the world and back, so
+/// that every handshake begun is finished, and long enough for a busy kept connection to get its last answer.
+const THRESHOLD: Duration = Duration::from_millis(300);
+
+/// How long the server that only says "recovering" has for connections that it took and did not look at yet.
+const HAND_OVER: Duration = Duration::from_millis(50);
 
 /// Options of the listeners.
 #[derive(Clone, Debug)]
@@ -215,6 +222,67 @@ pub fn recovering(listener: TcpListener) -> Result<Server, ServerError> {
     }
     let server = HttpServer::new(|| App::new().default_service(web::to(wait)));
     Ok(limited!(server, ServerOptions::default()).workers(1).listen(listener)?.run())
+}
+
+/// A second handle on a listening socket, to close its door before it is closed itself.
+///
+/// A socket that is simply closed resets every connection that the kernel has let in and nobody has taken yet: their
+/// clients were connected, may have sent their request, and learn nothing. So the door is closed first: who begins to
+/// connect from then on gets no answer, while whoever is inside or on the threshold is still served.
+#[derive(Debug)]
+pub struct Doorway(TcpListener);
+
+impl Doorway {
+    /// The doorway of `listener`.
+    pub fn of(listener: &TcpListener) -> Result<Self, ServerError> {
+        Ok(Self(listener.try_clone()?))
+    }
+
+    /// Lets nobody new in, and waits until those on the threshold are inside.
+    ///
+    /// Whoever knocks meanwhile is refused once the socket is closed: a knock without answer is repeated by the
+    /// client's system after a second. Where the system cannot do this, some connections of the last moment are reset.
+    pub async fn close(self) {
+        if let Err(error) = turn_away(&self.0) {
+            tracing::warn!(%error, "cannot close the door before the socket; the last connections may be reset");
+        }
+        actix_rt::time::sleep(THRESHOLD).await;
+    }
+}
+
+/// Makes the kernel drop packets that begin a connection, and only those.
+#[cfg(target_os = "linux")]
+fn turn_away(listener: &TcpListener) -> io::Result<()> {
+    use socket2::{SockFilter, SockRef};
+
+    /// Classic BPF, as in `linux/filter.h`.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    /// Where the flags stand in a TCP header, and which of them begins a connection.
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 0x02;
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ])
+}
+
+#[cfg(not(target_os = "linux"))]
+fn turn_away(_listener: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Ends a server while another takes over its socket: it takes nobody new, and answers whom it has.
+///
+/// Returns once nobody new comes to it; it ends by itself.
+pub async fn hand_over(server: ServerHandle) {
+    server.pause().await;
+    // The accepting thread reads its orders and shares out what it holds.
+    actix_rt::time::sleep(HAND_OVER).await;
+    actix_rt::spawn(async move { server.stop(true).await });
 }
 
 fn cors(origins: &[String]) -> Cors {

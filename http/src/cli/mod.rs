@@ -11,6 +11,7 @@ pub mod replay;
 pub mod rush;
 pub mod serve;
 pub mod settings;
+pub mod trial;
 pub mod verify;
 
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use crate::server::ServerError;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  a check failed (verify, doctor, replay, rush, import)
+    1  a check failed (verify, doctor, replay, rush, trial, import)
     2  wrong usage or an unreachable engine
    65  damaged data or a broken law
    66  no data directory there
@@ -60,6 +61,8 @@ pub enum Command {
     Replay(replay::ReplayArguments),
     /// Let simulated shoppers loose on a running engine, and audit it.
     Rush(rush::RushArguments),
+    /// Put a running engine on trial: load it, kill it, and hold it to every answer it gave.
+    Trial(trial::TrialArguments),
     /// Read a stopped engine's whole journal and check every law.
     Verify(verify::VerifyArguments),
     /// Check that this machine is fit to serve.
@@ -103,6 +106,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Import(arguments) => import::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Rush(arguments) => rush::run(arguments),
+        Command::Trial(arguments) => trial::run(arguments),
         Command::Verify(arguments) => Ok(ended("verify", verify::run(&arguments))),
         Command::Doctor(arguments) => Ok(ended("doctor", doctor::run(&arguments))),
     }

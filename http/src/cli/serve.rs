@@ -19,7 +19,7 @@ use super::logging::{self, LogFormat};
 use super::{Failure, demo};
 use crate::door::{DoorOptions, FrontDoor};
 use crate::metrics;
-use crate::server::{self, ServerOptions, TlsFiles};
+use crate::server::{self, Doorway, ServerOptions, TlsFiles};
 
 /// What an acknowledgement means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,7 +34,7 @@ pub enum DurabilityChoice {
 ///
 /// Serves the API on --listen, keeps everything in --data, and recovers from there at every start. Every flag is also an
 /// environment variable (DOORBUSTER_…) and a setting of the --config file; a flag beats the environment, the
-/// environment beats the file. SIGTERM and Ctrl-C finish what was begun and exit with 0; a second one exits at once.
+/// environment beats the file. SIGTERM, SIGHUP and Ctrl-C finish what was begun and exit with 0; a second one exits at once.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeArguments {
     /// A TOML file with these settings, e.g. `listen = "0.0.0.0:8080"`; unknown names are refused
@@ -158,6 +158,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let door = web::Data::new(FrontDoor::new(engine.clone(), door_options));
     let address =
         listener.local_addr().map_or_else(|_| arguments.listen.clone(), |address| address.to_string());
+    let doorway = Doorway::of(&listener)?;
     let server = server::public(door.clone(), listener, &server_options)?;
     let handle = server.handle();
     let running = actix_rt::spawn(server);
@@ -194,6 +195,8 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         tracing::info!("draining: readyz says 503, what was begun is finished");
         engine.begin_drain();
         actix_rt::time::sleep(Duration::from_millis(arguments.drain_delay_ms)).await;
+        // Before the engine refuses anything, so that whoever is inside by now still gets what was asked for.
+        doorway.close().await;
         engine.drain().await;
         handle.stop(true).await;
         if let Some(private) = private_handle {
@@ -213,7 +216,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     std::process::exit(0)
 }
 
-/// SIGTERM and SIGINT, counted.
+/// SIGTERM, SIGINT and SIGHUP, counted.
 struct Signals {
     count: tokio::sync::watch::Receiver<u32>,
 }
@@ -228,12 +231,20 @@ impl Signals {
         };
         let mut terminate = signal(SignalKind::terminate()).map_err(refuse)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(refuse)?;
+        let mut hangup =
+            if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup()).map_err(refuse)?) };
         let (sender, count) = tokio::sync::watch::channel(0);
         actix_rt::spawn(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    () = async {
+                        match &mut hangup {
+                            Some(hangup) => drop(hangup.recv().await),
+                            None => std::future::pending().await,
+                        }
+                    } => {}
                 }
                 sender.send_modify(|count| *count += 1);
             }
@@ -253,6 +264,15 @@ impl Signals {
     async fn second(&self) {
         self.reach(2).await;
     }
+}
+
+/// Whether this process was started to outlive its terminal, as by `nohup`; listening for the signal would undo that.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 fn server_options(arguments: &ServeArguments) -> ServerOptions {
@@ -314,7 +334,7 @@ async fn recover(
             let handle = waiting.handle();
             actix_rt::spawn(waiting);
             let outcome = receiver.await;
-            handle.stop(false).await;
+            server::hand_over(handle).await;
             outcome
         }
     };

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::Method;
-use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER};
 use bytes::Bytes;
 use futures_util::Stream;
 use serde::Serialize;
@@ -161,6 +161,11 @@ impl Client {
         self.call(label, Method::DELETE, path.into())
     }
 
+    /// Begins a call of any method.
+    pub fn any(&self, label: &'static str, method: Method, path: impl Into<String>) -> Call<'_> {
+        self.call(label, method, path.into())
+    }
+
     /// What was measured so far.
     pub fn tally(&self) -> std::cell::Ref<'_, Tally> {
         self.tally.borrow()
@@ -179,6 +184,7 @@ impl Client {
             path,
             key: None,
             cart_token: None,
+            if_match: None,
             as_admin: false,
             timeout: self.options.timeout,
             patience: self.options.patience,
@@ -196,6 +202,7 @@ pub struct Call<'a> {
     path: String,
     key: Option<String>,
     cart_token: Option<String>,
+    if_match: Option<String>,
     as_admin: bool,
     timeout: Duration,
     patience: Duration,
@@ -223,6 +230,12 @@ impl Call<'_> {
     /// Shows a cart's token.
     pub fn cart_token(mut self, token: impl Into<String>) -> Self {
         self.cart_token = Some(token.into());
+        self
+    }
+
+    /// Demands that the thing still has this `ETag`.
+    pub fn if_match(mut self, version: impl Into<String>) -> Self {
+        self.if_match = Some(version.into());
         self
     }
 
@@ -324,6 +337,9 @@ impl Call<'_> {
         if let Some(token) = &self.cart_token {
             request = request.insert_header(("Cart-Token", token.as_str()));
         }
+        if let Some(version) = &self.if_match {
+            request = request.insert_header((IF_MATCH, version.as_str()));
+        }
         if let (true, Some(admin_key)) = (self.as_admin, &self.client.options.admin_key) {
             request = request.insert_header((AUTHORIZATION, format!("Bearer {admin_key}")));
         }
@@ -355,6 +371,7 @@ impl Call<'_> {
             label: self.label,
             status,
             replayed: header("Idempotent-Replayed") == Some("true"),
+            version: header(ETAG.as_str()).map(str::to_owned),
             body,
         };
         if answer.is_success() {
@@ -381,6 +398,8 @@ pub struct Answer {
     pub status: u16,
     /// Whether it is an earlier answer again, found by the key.
     pub replayed: bool,
+    /// Its `ETag`, where it has one.
+    pub version: Option<String>,
     /// The body's bytes.
     pub body: Bytes,
 }

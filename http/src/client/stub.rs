@@ -26,6 +26,10 @@ pub(crate) enum Fault {
     KeysForgotten,
     /// Reservations are granted beyond the stock.
     Oversold,
+    /// Every tenth reservation is refused and takes effect.
+    Ghosts,
+    /// Every tenth commit is acknowledged and not done.
+    CommitLost,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,9 +59,17 @@ struct Toy {
     skus: BTreeMap<String, Sku>,
     carts: Vec<Paper>,
     orders: Vec<Paper>,
-    /// SKU, state, and whether it was to live for a second only.
-    reservations: Vec<(String, &'static str, bool)>,
-    answers: BTreeMap<String, (u16, Vec<u8>)>,
+    reservations: Vec<Held>,
+    /// By key: what was asked, and the answer.
+    answers: BTreeMap<String, (String, u16, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    items: Vec<(String, i64)>,
+    state: &'static str,
+    /// When it ends, in milliseconds since 1970.
+    until_ms: i64,
 }
 
 /// A running toy engine.
@@ -111,7 +123,11 @@ async fn answer(toy: web::Data<Arc<Mutex<Toy>>>, request: HttpRequest, body: Byt
     let key = request.headers().get("Idempotency-Key").and_then(|key| key.to_str().ok()).map(str::to_owned);
     let mut toy = toy.lock().unwrap_or_else(PoisonError::into_inner);
     toy.requests += 1;
-    if let Some((status, bytes)) = key.as_ref().and_then(|key| toy.answers.get(key)) {
+    let asked = format!("{} {} {}", request.method(), request.path(), String::from_utf8_lossy(&body));
+    if let Some((known, status, bytes)) = key.as_ref().and_then(|key| toy.answers.get(key)) {
+        if *known != asked {
+            return HttpResponse::UnprocessableEntity().json(json!({"code": "idempotency_key_reused"}));
+        }
         let status = actix_web::http::StatusCode::from_u16(*status).unwrap();
         return HttpResponse::build(status)
             .insert_header(("Idempotent-Replayed", "true"))
@@ -121,8 +137,15 @@ async fn answer(toy: web::Data<Arc<Mutex<Toy>>>, request: HttpRequest, body: Byt
     let segments: Vec<&str> = path.split('/').collect();
     let (status, reply) = toy.act(request.method().as_str(), &segments, &body);
     let bytes = serde_json::to_vec(&reply).unwrap();
-    if let Some(key) = key.filter(|_| status < 300 && toy.fault != Fault::KeysForgotten) {
-        toy.answers.insert(key, (status, bytes.clone()));
+    let is_kept = status < 300 || status == 402;
+    let is_ghost = toy.fault == Fault::Ghosts
+        && matches!(segments.as_slice(), ["reservations"])
+        && toy.requests.is_multiple_of(10);
+    if let Some(key) = key.filter(|_| is_kept && toy.fault != Fault::KeysForgotten) {
+        toy.answers.insert(key, (asked, status, bytes.clone()));
+    }
+    if is_ghost && status < 300 {
+        return HttpResponse::Conflict().json(json!({"code": "insufficient_stock"}));
     }
     if toy.fault == Fault::AnswersLost && toy.requests.is_multiple_of(3) {
         return HttpResponse::ServiceUnavailable().json(json!({"code": "recovering", "retry_after_ms": 1}));
@@ -186,16 +209,20 @@ impl Toy {
                 }
                 (200, self.cart(number(id)))
             }
+            ("POST", ["carts", _, "checkout"]) if body["payment"]["method"] == "declined" => {
+                problem(402, "payment_declined")
+            }
             ("POST", ["carts", id, "checkout"]) => self.checkout(number(id)),
             ("GET", ["orders", id]) if number(id) >= self.orders.len() => problem(404, "not_found"),
             ("GET", ["orders", id]) => (200, self.order(number(id))),
             ("POST", ["admin", "orders", id, "refunds"]) => self.refund(number(id), &body),
             ("POST", ["reservations"]) => self.reserve(&body),
             ("GET", ["reservations", id]) => {
-                let Some((sku, state, _)) = self.reservations.get(number(id)) else {
-                    return problem(404, "not_found");
-                };
-                (200, reservation(number(id), sku, state))
+                self.expire();
+                match self.reservations.get(number(id)) {
+                    Some(held) => (200, reservation(number(id), held)),
+                    None => problem(404, "not_found"),
+                }
             }
             ("DELETE", ["reservations", id]) => self.end(number(id), "released"),
             ("POST", ["reservations", id, "commit"]) => self.end(number(id), "committed"),
@@ -260,31 +287,54 @@ impl Toy {
     }
 
     fn reserve(&mut self, body: &Value) -> (u16, Value) {
-        let sku = body["items"][0]["sku"].as_str().unwrap().to_owned();
-        let stock = self.skus.entry(sku.clone()).or_default();
-        if self.fault != Fault::Oversold && stock.received - stock.sold - stock.reserved < 1 {
+        let asked = body["items"].as_array().unwrap().iter();
+        let items: Vec<(String, i64)> = asked
+            .map(|item| (item["sku"].as_str().unwrap().to_owned(), item["quantity"].as_i64().unwrap()))
+            .collect();
+        let is_short = items.iter().any(|(sku, units)| {
+            self.skus.get(sku).is_none_or(|stock| stock.received - stock.sold - stock.reserved < *units)
+        });
+        if self.fault != Fault::Oversold && is_short {
             return problem(409, "insufficient_stock");
         }
-        stock.reserved += 1;
-        self.reservations.push((sku.clone(), "held", body["ttl_s"] == 1));
-        (201, reservation(self.reservations.len() - 1, &sku, "held"))
+        for (sku, units) in &items {
+            self.skus.entry(sku.clone()).or_default().reserved += units;
+        }
+        // Whoever reads after a second's life is taken to have waited.
+        let life_ms = match body["ttl_s"].as_i64().unwrap_or(3600) {
+            1 => 0,
+            ttl_s => ttl_s * 1000,
+        };
+        let until_ms = jiff::Timestamp::now().as_millisecond() + life_ms;
+        let held = Held { items, state: "held", until_ms };
+        let shown = reservation(self.reservations.len(), &held);
+        self.reservations.push(held);
+        (201, shown)
     }
 
     fn end(&mut self, place: usize, state: &'static str) -> (u16, Value) {
-        let (sku, now, _) = &mut self.reservations[place];
-        let stock = self.skus.entry(sku.clone()).or_default();
-        if *now == "held" {
-            *now = state;
-            stock.reserved -= 1;
-            stock.sold += i64::from(state == "committed");
+        let is_lost = self.fault == Fault::CommitLost && state == "committed" && place.is_multiple_of(10);
+        let held = &mut self.reservations[place];
+        if held.state == "held" {
+            if !is_lost {
+                held.state = state;
+                for (sku, units) in &held.items {
+                    let stock = self.skus.entry(sku.clone()).or_default();
+                    stock.reserved -= units;
+                    stock.sold += if state == "committed" { *units } else { 0 };
+                }
+            }
+            return (200, reservation(place, &Held { state, ..held.clone() }));
         }
-        (200, reservation(place, &sku.clone(), state))
+        if held.state == state { (200, reservation(place, held)) } else { problem(409, "illegal_transition") }
     }
 
-    /// Ends what was to live for a second only: whoever reads stock is taken to have waited.
+    /// Ends what is over.
     fn expire(&mut self) -> &BTreeMap<String, Sku> {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
         for place in 0..self.reservations.len() {
-            if matches!(self.reservations[place], (_, "held", true)) {
+            let held = &self.reservations[place];
+            if held.state == "held" && held.until_ms <= now_ms {
                 self.end(place, "expired");
             }
         }
@@ -329,8 +379,14 @@ fn lines(paper: &Paper) -> Vec<Value> {
     paper.lines.iter().enumerate().map(shown).collect()
 }
 
-fn reservation(place: usize, sku: &str, state: &str) -> Value {
-    json!({"id": format!("res_{place}"), "state": state, "items": [{"sku": sku, "quantity": 1}]})
+fn reservation(place: usize, held: &Held) -> Value {
+    let items: Vec<Value> =
+        held.items.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
+    let until = jiff::Timestamp::from_millisecond(held.until_ms).unwrap();
+    json!({
+        "id": format!("res_{place}"), "state": held.state, "items": items,
+        "expires_at": format!("{until:.3}"),
+    })
 }
 
 fn shown(stock: &Sku) -> Value {

@@ -101,6 +101,9 @@ pub struct PaymentReply {
 /// A line of an order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct OrderLineReply {
+    /// What was ordered.
+    #[serde(default)]
+    pub sku: String,
     /// How many were ordered.
     pub quantity: i64,
     /// Units refunded.
@@ -124,6 +127,8 @@ pub struct ReservationReply {
     pub id: String,
     /// `held`, `committed`, `released` or `expired`.
     pub state: String,
+    /// When a held one ends.
+    pub expires_at: Option<String>,
     /// What it holds.
     #[serde(default)]
     pub items: Vec<ItemReply>,

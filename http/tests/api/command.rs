@@ -7,7 +7,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 fn doorbuster(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_doorbuster"));
+    clean(Command::new(env!("CARGO_BIN_EXE_doorbuster")), arguments)
+}
+
+fn clean(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments);
     // The tests' own settings must not depend on the shell they are run from.
     for (name, _) in std::env::vars_os() {
@@ -35,13 +38,23 @@ fn refused(arguments: &[&str], code: i32, words: &[&str]) {
 }
 
 /// A served engine, killed when dropped.
-struct Served {
-    child: Child,
-    address: String,
+pub(crate) struct Served {
+    pub(crate) child: Child,
+    pub(crate) address: String,
 }
 
 impl Served {
-    fn start(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
+        Self::spawn(doorbuster(&[]), data, more)
+    }
+
+    /// Starts it by another command, such as `nohup`.
+    pub(crate) fn start_with(mut command: Command, data: &Path, more: &[&str]) -> Self {
+        command.arg(env!("CARGO_BIN_EXE_doorbuster"));
+        Self::spawn(command, data, more)
+    }
+
+    fn spawn(command: Command, data: &Path, more: &[&str]) -> Self {
         // A free port: taken, told, and given back just before the engine takes it.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let mut arguments = vec![
@@ -56,7 +69,8 @@ impl Served {
             "4",
         ];
         arguments.extend(more);
-        let mut child = doorbuster(&arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            clean(command, &arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let serving = lines.by_ref().map_while(Result::ok).any(|line| line.contains("\"serving\""));
         assert!(serving, "it serves");
@@ -65,7 +79,7 @@ impl Served {
     }
 
     /// Sends a request; status and body.
-    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+    pub(crate) fn ask(&self, head: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         let request = format!(
@@ -78,7 +92,7 @@ impl Served {
         (status, answer.split("\r\n\r\n").nth(1).unwrap_or("").to_owned())
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }

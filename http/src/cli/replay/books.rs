@@ -323,7 +323,11 @@ mod tests {
             state: state.to_owned(),
             totals: TotalsReply { total: money(total) },
             payment: PaymentReply { refunded: Some(money(refunded)) },
-            lines: vec![OrderLineReply { quantity: total / 5, refunded: units_refunded }],
+            lines: vec![OrderLineReply {
+                quantity: total / 5,
+                refunded: units_refunded,
+                ..OrderLineReply::default()
+            }],
         }
     }
 

@@ -266,7 +266,7 @@ impl Stage {
 }
 
 /// A number from three, by the finishing steps of `splitmix64`.
-fn draw(seed: u64, shopper: u64, attempt: u64) -> u64 {
+pub fn draw(seed: u64, shopper: u64, attempt: u64) -> u64 {
     let mut mixed =
         seed ^ shopper.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ attempt.wrapping_mul(0xd1b5_4a32_d192_ed03);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
