@@ -108,6 +108,12 @@ mutants! {
     ForgetEndedParts breaks 6,
     /// An order forgets to tell its cart.
     LoseCartTold breaks 6,
+    /// Leaves a new segment's name to chance: its directory is not synced.
+    SkipDirectorySync breaks 3,
+    /// Builds on the last frame as it reads at a start, without writing it again: a failed sync may have left it off the disk.
+    TrustCleanFrame breaks 3,
+    /// Takes the checkpoint's rows for whole without comparing their digest.
+    SkipDigest breaks 10,
     /// Tries a failed sync again and goes on.
     RetryFailedSync breaks 3,
     /// Decides commands though the journal has no room for them.

@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use doorbuster_engine::mutant::{self, Mutant};
+
 use crate::directory::{DataPaths, EngineId};
 use crate::disk::{self, Disk, DiskFile, OpenMode};
 use crate::error::JournalError;
@@ -222,8 +224,13 @@ impl FileJournal {
     }
 
     fn sync_active(&mut self) -> Result<(), JournalError> {
-        if self.dirty {
-            self.active.file.sync_data().map_err(JournalError::io("sync", &self.active.path))?;
+        if self.dirty && !mutant::active(Mutant::SkipSync) {
+            let file = &self.active.file;
+            let mut synced = file.sync_data();
+            if mutant::active(Mutant::RetryFailedSync) {
+                synced = synced.or_else(|_| file.sync_data());
+            }
+            synced.map_err(JournalError::io("sync", &self.active.path))?;
             self.dirty = false;
         }
         Ok(())
@@ -275,7 +282,9 @@ impl Active {
         file.sync_data().map_err(JournalError::io("sync", path))?;
         let named = journal.join(segment_name(header.number));
         disk.rename(path, &named).map_err(JournalError::io("name", &named))?;
-        disk.sync_directory(journal).map_err(JournalError::io("sync", journal))?;
+        if !mutant::active(Mutant::SkipDirectorySync) {
+            disk.sync_directory(journal).map_err(JournalError::io("sync", journal))?;
+        }
         let offset = SEGMENT_HEADER_BYTES as u64;
         Ok(Self { file, path: named, number: header.number, offset, length: options.segment_bytes() })
     }
@@ -299,6 +308,9 @@ impl Active {
         // it. Written again first: after a failed sync Linux holds the frame for clean, and another sync would not write it.
         let mut bytes = vec![0; usize::try_from(last_frame.end - last_frame.start).unwrap_or(usize::MAX)];
         file.read_exact_at(&mut bytes, last_frame.start).map_err(JournalError::io("read", path))?;
+        if mutant::active(Mutant::TrustCleanFrame) {
+            bytes.clear();
+        }
         file.write_all_at(&mut [IoSlice::new(&bytes)], last_frame.start)
             .map_err(JournalError::io("write", path))?;
         file.sync_all().map_err(JournalError::io("sync", path))?;

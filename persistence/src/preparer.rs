@@ -3,13 +3,15 @@
 //! When the disk is full it tries again each second: claims resume by themselves once there is room. Without a thread
 //! it works whenever it is tended. Start at [`Preparer::begin`].
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use doorbuster_engine::mutant::{self, Mutant};
 
 use crate::disk::{self, Disk, DiskFile, OpenMode};
 use crate::error::JournalError;
@@ -277,7 +279,15 @@ impl Worker {
     fn prepare(&mut self) -> io::Result<Prepared> {
         let path = self.plan.journal.join(format!("{}.preparing", self.prepared));
         self.prepared += 1;
-        let file = create_zeros(self.plan.disk.as_ref(), &path, self.plan.segment_bytes)?;
+        let disk = self.plan.disk.as_ref();
+        let file = create_zeros(disk, &path, self.plan.segment_bytes)?;
+        if mutant::active(Mutant::StaleSegmentFrames) {
+            let named = disk.list(&self.plan.journal)?;
+            let used = named.iter().rfind(|path| path.extension().is_some_and(|e| e == "segment"));
+            let stale = used.map(|path| disk::read(disk, path)).transpose()?.unwrap_or_default();
+            file.write_all_at(&mut [IoSlice::new(&stale)], 0)?;
+            file.sync_all()?;
+        }
         Ok(Prepared { file, path })
     }
 }

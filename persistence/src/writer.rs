@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use doorbuster_engine::mutant::{self, Mutant};
 use parking_lot::Mutex;
 
 use crate::error::JournalError;
@@ -345,6 +346,9 @@ impl SteppedWriter {
         match self.write(oldest) {
             Ok(written) => self.written = Some(written),
             Err(error) => self.fail(error),
+        }
+        if mutant::active(Mutant::AcknowledgeBeforeSync) {
+            self.tell();
         }
         true
     }

@@ -6,7 +6,7 @@ use super::Happened;
 use crate::random::Random;
 
 /// A file's bytes in the cache and on the disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     seen: Vec<u8>,
     synced: Vec<u8>,
@@ -14,7 +14,7 @@ pub(super) struct Content {
     unsynced: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     SetLength(usize),
@@ -41,6 +41,11 @@ impl Content {
     /// What a process reads.
     pub(super) fn seen(&self) -> &[u8] {
         &self.seen
+    }
+
+    /// What a power cut surely leaves, unless unsynced changes make it longer or overwrite it.
+    pub(super) fn synced(&self) -> &[u8] {
+        &self.synced
     }
 
     pub(super) fn write(&mut self, offset: usize, bytes: Vec<u8>) {

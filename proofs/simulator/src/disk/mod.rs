@@ -39,6 +39,8 @@ pub struct Faults {
     pub fail_sync_in: Option<u64>,
     /// This read of the store fails.
     pub fail_store_read_in: Option<u64>,
+    /// This change of the store fails.
+    pub fail_store_write_in: Option<u64>,
     /// At the next power cut the store loses a row that was synced, or finds an older one in its place.
     pub damage_store: bool,
     /// At the next power cut one bit of what was kept unsynced is wrong.
@@ -90,6 +92,8 @@ pub struct Happened {
     pub rows_damaged: u64,
     /// Reads of a store that failed.
     pub store_reads_failed: u64,
+    /// Changes of a store that failed.
+    pub store_writes_failed: u64,
 }
 
 /// Where a bit was flipped on purpose.
@@ -206,9 +210,48 @@ impl Machine {
         }
     }
 
+    /// Shows the bytes of a file that completed syncs guarantee, and no others, to `see`; does nothing where no file of
+    /// this name would surely be there after a power cut.
+    pub fn with_synced_file(&self, path: &Path, see: &mut dyn FnMut(&[u8])) {
+        let state = self.lock();
+        if let Some(Node::File(node)) = state.names.get_synced(path)
+            && let Some(content) = state.files.get(&node)
+        {
+            see(content.synced());
+        }
+    }
+
+    /// Files and directories that would surely be in `directory` after a power cut, in order.
+    pub fn list_synced(&self, directory: &Path) -> Vec<PathBuf> {
+        self.lock().names.list_synced(directory)
+    }
+
     /// Files and directories in `directory`, in order.
     pub fn list(&self, directory: &Path) -> Vec<PathBuf> {
         self.lock().names.list(directory)
+    }
+
+    /// A machine of its own with what this disk holds now, and the same chance ahead: to try what would become of it.
+    /// It is off.
+    pub fn fork(&self) -> Self {
+        let mut state = self.lock().clone();
+        state.is_off = true;
+        state.locks.clear();
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Loses a row of a store, or puts an older one in its place, on the disk itself. False where there is none.
+    pub fn damage_store(&self) -> bool {
+        let mut state = self.lock();
+        let State { random, stores, .. } = &mut *state;
+        let damaged = stores.values_mut().any(|store| store.damage_now(random));
+        state.happened.rows_damaged += u64::from(damaged);
+        damaged
+    }
+
+    /// Takes a file away for good, as somebody who ships the archive does. False where it is missing.
+    pub fn take_away(&self, path: &Path) -> bool {
+        self.lock().names.take_away(path)
     }
 
     /// Flips one bit on the disk itself, synced or not. False where the file is missing or ends before.
@@ -256,7 +299,7 @@ fn frames_of(bytes: &[u8]) -> Vec<u64> {
 }
 
 /// What the machine knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     random: Random,
     /// Number of the process whose operations are carried out.

@@ -48,6 +48,14 @@ impl Change {
         }
     }
 
+    /// Whether it would bring `path` back.
+    fn names(&self, path: &Path) -> bool {
+        match self {
+            Self::Link { to, .. } | Self::Rename { to, .. } => to == path,
+            Self::Unlink { .. } => false,
+        }
+    }
+
     fn apply(&self, entries: &mut Entries) {
         match self {
             Self::Link { to, node } => {
@@ -67,8 +75,14 @@ impl Change {
     }
 }
 
+fn children(entries: &Entries, directory: &Path) -> Vec<PathBuf> {
+    let from = entries.range(directory.to_path_buf()..);
+    let below = from.take_while(|(path, _)| path.starts_with(directory));
+    below.filter(|(path, _)| path.parent() == Some(directory)).map(|(path, _)| path.clone()).collect()
+}
+
 /// All names of the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     seen: Entries,
     synced: Entries,
@@ -91,11 +105,24 @@ impl Names {
         self.seen.values().copied()
     }
 
+    pub(super) fn get_synced(&self, path: &Path) -> Option<Node> {
+        self.synced.get(path).copied()
+    }
+
     /// Children of `directory`, in order.
     pub(super) fn list(&self, directory: &Path) -> Vec<PathBuf> {
-        let from = self.seen.range(directory.to_path_buf()..);
-        let below = from.take_while(|(path, _)| path.starts_with(directory));
-        below.filter(|(path, _)| path.parent() == Some(directory)).map(|(path, _)| path.clone()).collect()
+        children(&self.seen, directory)
+    }
+
+    pub(super) fn list_synced(&self, directory: &Path) -> Vec<PathBuf> {
+        children(&self.synced, directory)
+    }
+
+    /// Removes a name, durably.
+    pub(super) fn take_away(&mut self, path: &Path) -> bool {
+        self.synced.remove(path);
+        self.unsynced.retain(|change| !change.names(path));
+        self.seen.remove(path).is_some()
     }
 
     fn change(&mut self, change: Change) {

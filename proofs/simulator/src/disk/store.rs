@@ -109,6 +109,19 @@ impl Store {
         if damage && self.damage(random) {
             happened.rows_damaged += 1;
         }
+        self.settle();
+    }
+
+    /// As a cut with damage does, at once.
+    pub(super) fn damage_now(&mut self, random: &mut Random) -> bool {
+        self.sync();
+        let damaged = self.damage(random);
+        self.settle();
+        damaged
+    }
+
+    /// Reads what is on the disk from here on.
+    fn settle(&mut self) {
         self.seen.clone_from(&self.synced);
         let sizes = self.seen.values().flatten().map(|(key, value)| (key.len() + value.len()) as u64);
         self.bytes = sizes.sum();
@@ -174,6 +187,10 @@ impl ProcessTrees {
     fn change(&self, tree: &str, changes: Vec<(Vec<u8>, Option<Value>)>) -> Result<(), CheckpointError> {
         self.operate(|state, store| {
             state.dawdle();
+            if strike(&mut state.faults.fail_store_write_in) {
+                state.happened.store_writes_failed += 1;
+                return Err(io::Error::from_raw_os_error(5));
+            }
             let size = |(key, value): &(Vec<u8>, Option<Value>)| {
                 value.as_ref().map_or(0, |value| (key.len() + value.len()) as u64)
             };
