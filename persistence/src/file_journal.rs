@@ -128,6 +128,7 @@ impl FileJournal {
                     number: last.as_ref().map_or(1, |(segment, _)| segment.header.number + 1),
                     first_frame: tail.next_frame,
                     previous_checksum: tail.checksum,
+                    file_bytes: options.segment_bytes(),
                 };
                 let path = journal.join("first.preparing");
                 let file = preparer::create_zeros(&**disk, &path, options.segment_bytes())
@@ -213,6 +214,7 @@ impl FileJournal {
             number: self.active.number + 1,
             first_frame: self.next_frame,
             previous_checksum: self.checksum,
+            file_bytes: self.options.segment_bytes(),
         };
         let next =
             Active::begin(&*self.disk, prepared.file, &prepared.path, &self.journal, &header, self.options)?;

@@ -2,7 +2,8 @@
 //!
 //! Only the last segment can have a torn tail: the next one is named after all before it is durable. There, bytes that
 //! are no sound frame are a torn tail when no sound frame follows them; everything else refuses.
-//! Start at [`JournalReader::open`].
+//! So does a file shorter than it was made with: a crash tears what is in a file, never its length, which was durable
+//! before its name. Start at [`JournalReader::open`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -198,6 +199,17 @@ impl JournalReader {
                 header.first_frame
             );
             return Err(JournalError::damaged(&segment.path, 36, what));
+        }
+        // Beside a writer this segment may have been sealed since it was listed.
+        let beside_a_writer = self.through < FrameNumber(u64::MAX);
+        let length = self.bytes.len() as u64;
+        if length < header.file_bytes && self.index + 1 == self.segments.len() && !beside_a_writer {
+            let what = format!(
+                "the file has {length} of the {} bytes it was made with and no segment follows it, so frames are missing \
+                 here or in files after it",
+                header.file_bytes
+            );
+            return Err(JournalError::damaged(&self.segments[self.index].path, length, what));
         }
         self.offset = SEGMENT_HEADER_BYTES;
         self.last_frame = self.offset;

@@ -10,7 +10,8 @@
 //!        28  segment number     8
 //!        36  first frame        8
 //!        44  checksum of the frame before the first  4
-//!        48  reserved, zero    12
+//!        48  bytes the file was made with  8   since version 2; zero before
+//!        56  reserved, zero     4
 //!        60  CRC32C of 0..60    4
 //!        64  frames, then zeros
 //! ```
@@ -28,7 +29,7 @@ use crate::frame::{FrameNumber, array_at, u32_at, u64_at};
 pub const SEGMENT_HEADER_BYTES: usize = 64;
 
 /// The journal format this engine writes, and the newest it reads.
-pub const JOURNAL_FORMAT_VERSION: u32 = 1;
+pub const JOURNAL_FORMAT_VERSION: u32 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"DOORBSEG";
 
@@ -43,6 +44,9 @@ pub struct SegmentHeader {
     pub first_frame: FrameNumber,
     /// Checksum of the frame before that one; 0 for the first of all.
     pub previous_checksum: u32,
+    /// Bytes the file was made with, durable before it got its name: no crash makes it shorter, only its sealing, once a
+    /// segment follows it. 0 where version 1 did not say.
+    pub file_bytes: u64,
 }
 
 impl SegmentHeader {
@@ -54,6 +58,7 @@ impl SegmentHeader {
         bytes[28..36].copy_from_slice(&self.number.to_le_bytes());
         bytes[36..44].copy_from_slice(&self.first_frame.0.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.previous_checksum.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.file_bytes.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -83,6 +88,7 @@ impl SegmentHeader {
             number: u64_at(bytes, 28),
             first_frame: FrameNumber(u64_at(bytes, 36)),
             previous_checksum: u32_at(bytes, 44),
+            file_bytes: u64_at(bytes, 48),
         })
     }
 }

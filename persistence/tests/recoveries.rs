@@ -12,7 +12,7 @@ use doorbuster_persistence::recovery::CheckpointUse;
 use doorbuster_persistence::segment::segment_name;
 use doorbuster_persistence::verify::verify;
 
-use crate::shop::{Shop, assert_is, start};
+use crate::shop::{SMALL, Shop, assert_is, start};
 use crate::support::{copy_directory, last_segment};
 
 #[test]
@@ -179,6 +179,13 @@ fn a_checkpoint_ahead_of_the_journal_refuses() {
     let short = root.path().join("lost");
     copy_directory(&live, &short);
     fs::remove_file(short.join("journal").join(segment_name(last))).unwrap();
+    // The one before it was cut to its frames when it was sealed, so it tells that one followed.
+    let error = start(&short).err().unwrap();
+    assert!(error.to_string().contains("frames are missing here or in files after it"), "{error}");
+    assert_eq!(error.exit_code(), 65);
+    // Were it not sealed yet, only the checkpoint would know.
+    let newest = short.join("journal").join(segment_name(last - 1));
+    fs::OpenOptions::new().write(true).open(newest).unwrap().set_len(SMALL.segment_bytes).unwrap();
     let before = listing(&short);
     let error = start(&short).err().unwrap();
     assert!(matches!(error, StartError::CheckpointAhead { .. }), "{error}");
