@@ -1,5 +1,6 @@
 //! Promises of the simulator itself: that a seed is a history, and that each check bites.
 
+mod damage;
 mod disk;
 
 #[test]
