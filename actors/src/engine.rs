@@ -215,11 +215,13 @@ impl Engine {
         to: EntityKey,
         read: impl FnOnce(Option<Seen<'_>>) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
+        let place = Place::take(&self.shared, None)?;
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let query = Box::new(move |seen: Option<Seen<'_>>| {
             let result = read(seen);
             let tell: Box<dyn FnOnce() + Send> = Box::new(move || {
                 let _ = sender.send(result);
+                drop(place);
             });
             tell
         });

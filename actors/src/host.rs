@@ -2,14 +2,15 @@
 //! worker to another.
 //!
 //! Production runs on the machine itself. A proof puts a world of its own here and then decides what time it is, when a
-//! provider's call runs, and when a bundle arrives. Nothing here is asked in an actor's turn: the way costs one call a bundle, or
-//! a call to a provider. Start at [`Host`].
+//! provider's call runs, and when a bundle arrives. While serving nothing here is asked in an actor's turn: the way costs
+//! one call a bundle, or a call to a provider. Start at [`Host`].
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use doorbuster_engine::command::Command;
+use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::order::OrderCommand;
 use tokio::sync::mpsc;
 
@@ -35,6 +36,11 @@ pub trait Host: Send + Sync {
 
     /// Runs work that waits for the disk beside the workers.
     fn spawn_blocking(&self, work: Blocking);
+
+    /// An actor's turn has recorded its events and told nobody yet: the worst moment to panic in.
+    fn recorded(&self, entity: &EntityKey) {
+        let _ = entity;
+    }
 
     /// Brings a bundle to its worker. Bundles between the same two must arrive in the order they were sent.
     fn deliver(&self, delivery: Delivery<'_>) {

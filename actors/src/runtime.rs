@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use crossbeam_utils::atomic::AtomicCell;
+use doorbuster_engine::answer::Folded;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
-use doorbuster_engine::identity::Position;
+use doorbuster_engine::identity::{Position, RequestStamp, Timestamp};
 use doorbuster_engine::payment::PaymentProvider;
-use doorbuster_engine::world::Snapshot;
+use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
 use doorbuster_persistence::checkpoint::CheckpointStore;
 use doorbuster_persistence::codec::records;
 use doorbuster_persistence::directory::DataDirectory;
@@ -30,11 +31,12 @@ use crate::catalogue::Catalogue;
 use crate::checkpointer::{self, Order, Portion};
 use crate::clock::BusinessClock;
 use crate::host::{Delivery, Host};
-use crate::index::RequestIndex;
+use crate::index::{RequestIndex, Stage};
 use crate::message::Parcel;
 use crate::secrets::Secrets;
+use crate::start::recall_running;
 use crate::types::Readiness;
-use crate::worker::{Inbound, Remembered, Stored, Unreadable};
+use crate::worker::{Inbound, Rebuilt, Remembered, Stored, Unreadable};
 
 /// How an engine is set up.
 pub struct EngineOptions {
@@ -152,6 +154,8 @@ pub(crate) struct Shared {
     pub(crate) seeds: Mutex<Vec<Option<Start>>>,
     pub(crate) checkpoints: Sender<Order>,
     pub(crate) host: Arc<dyn Host>,
+    /// A proof's host, which hears of every turn; nobody does while serving.
+    pub(crate) listener: Option<Arc<dyn Host>>,
     pub(crate) position: AtomicU64,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) answered: AtomicU64,
@@ -262,7 +266,7 @@ impl Shared {
         }));
     }
 
-    fn rebuilt(&self, entity: &EntityKey) -> Result<Option<Stored>, StartError> {
+    fn rebuilt(&self, entity: &EntityKey) -> Result<Rebuilt, StartError> {
         let stored = checkpointer::load(&self.store, entity)?;
         let from = self.store.marks()?.first().map_or(FrameNumber::FIRST, |mark| mark.replay_from_frame);
         let mut exists = stored.is_some();
@@ -271,6 +275,7 @@ impl Shared {
             sequence: 0,
             dirty: false,
         });
+        let (mut untold, mut spilled) = (Vec::new(), Vec::new());
         let partition = entity.partition();
         let durable = self.journal.durable_frame();
         let mut reader =
@@ -285,10 +290,13 @@ impl Shared {
                 if entry.entity != *entity {
                     continue;
                 }
-                stored
-                    .snapshot
-                    .evolve(entity, &entry.event, record.recorded(), entry.request)
-                    .map_err(|violation| StartError::Law { place: "a rebuild".to_owned(), violation })?;
+                let folded =
+                    stored
+                        .snapshot
+                        .evolve(entity, &entry.event, record.recorded(), entry.request)
+                        .map_err(|violation| StartError::Law { place: "a rebuild".to_owned(), violation })?;
+                spilled.extend(folded.spilled.iter().map(|chunk| (**chunk).clone()));
+                untold.extend(self.tell_index(folded, record.recorded().at));
                 stored.sequence = record.header.sequence;
                 stored.dirty = true;
                 exists = !stored.snapshot.is_over();
@@ -297,6 +305,37 @@ impl Shared {
                 }
             }
         }
-        Ok(exists.then_some(stored))
+        let sequence = stored.sequence;
+        if exists {
+            recall_running(entity, &stored.snapshot, &self.index);
+        }
+        Ok(Rebuilt { stored: exists.then_some(stored), sequence, untold, spilled })
+    }
+
+    /// Tells the index what an event says, where it does not know yet; returns what was news to it.
+    fn tell_index(&self, folded: Folded, at: Timestamp) -> Vec<Remembered> {
+        let known = |key| match self.index.stage(key) {
+            Some(Stage::Settled(_) | Stage::Ended(_)) => true,
+            Some(Stage::Claimed(_) | Stage::Open(_)) | None => false,
+        };
+        let mut news = Vec::new();
+        for settlement in folded.settlements {
+            let RequestStamp { key, fingerprint } = settlement.request;
+            match settlement.verdict {
+                Ok(answer) if !known(key) && !is_creation_of_reservation(&answer, key) => {
+                    self.index.settle(settlement.request, Arc::new(answer.clone()), at);
+                    news.push(Remembered::Settled(key, Settled { fingerprint, answer, at }));
+                }
+                Err(_) if !known(key) => self.index.refuse(key),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        if let Some(record) = folded.ended
+            && !known(record.id.request_key())
+        {
+            news.push(Remembered::Ended(Ended { record: (*record).clone(), at }));
+            self.index.end(Arc::from(record), at);
+        }
+        news
     }
 }

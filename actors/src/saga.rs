@@ -279,7 +279,13 @@ impl EntityActor {
     }
 
     fn hold_answered(&mut self, sku: &Sku, outcome: StepOutcome) {
-        let Some(asking) = &mut self.saga.asking else { return };
+        let Some(asking) = &mut self.saga.asking else {
+            // A late copy: it marked units as tentative that the saga has settled or given back long ago.
+            if matches!(outcome, StepOutcome::Held(_)) {
+                self.send_step(sku, StepKind::Settle);
+            }
+            return;
+        };
         let Some(at) = asking.order.get(asking.answered).copied() else { return };
         let Some(item) = asking.asked.get(at).filter(|item| item.sku == *sku) else { return };
         let (requested, partial) = (item.quantity, asking.partial);

@@ -139,7 +139,7 @@ impl Prepared {
         let shared = Arc::new(Shared {
             catalogue: self.catalogue,
             index: self.index,
-            clock: BusinessClock::starting_after(self.last_at, options.host),
+            clock: BusinessClock::starting_after(self.last_at, options.host.clone()),
             limits: options.limits,
             journal,
             store: self.store,
@@ -150,6 +150,7 @@ impl Prepared {
             seeds: Mutex::new(self.seeds),
             checkpoints,
             host,
+            listener: options.host,
             position: AtomicU64::new(self.next_position),
             in_flight: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
@@ -256,7 +257,7 @@ fn share_out(
 }
 
 /// Takes the keys of requests that still run, and of reservations that are held, into the index.
-fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &RequestIndex) {
+pub(crate) fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &RequestIndex) {
     let home = Home::of(entity);
     match snapshot {
         Snapshot::Stock(stock) => {

@@ -123,6 +123,12 @@ impl Stepped {
         self.shared.rounds_done()
     }
 
+    /// Timers armed: one for each reservation that is held, and one for each cart, order or coordinator in memory that
+    /// waits for its time.
+    pub fn timers(&self) -> usize {
+        self.workers.iter().map(|worker| worker.wheel.borrow().len()).sum()
+    }
+
     /// Whether the writer has ended, by [`Engine::stop`] or by a failure.
     pub fn journal_ended(&self) -> bool {
         self.writer.is_ended()

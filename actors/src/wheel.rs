@@ -1,13 +1,16 @@
 //! Timers of one worker: a wheel of slots, each a moment of business time; pure, driven by whoever owns it.
 //!
 //! An entry fires at the first turn of the wheel at or after its time; what it wakes checks for itself whether its
-//! time has come. Entries of what leaves memory are taken out, so that the wheel is as large as what is there (law 11).
+//! time has come. Entries of what ends or leaves memory are taken out, so that the wheel is as large as what is there
+//! (law 11); for that each slot finds an entry by its hash.
 //! Law 6 asks for seconds; a slot is [`SLOT_MS`].
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::hash::Hash;
 
 use doorbuster_engine::identity::Timestamp;
+use indexmap::IndexSet;
 
 /// Width of a slot: a fifth of the second within which an expiry must be seen.
 pub(crate) const SLOT_MS: u64 = 100;
@@ -15,30 +18,28 @@ pub(crate) const SLOT_MS: u64 = 100;
 /// Slots that hold something, by number; far fewer than entries.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
-    slots: BTreeMap<u64, Vec<T>>,
+    slots: BTreeMap<u64, IndexSet<T, foldhash::fast::RandomState>>,
     entries: usize,
 }
 
-impl<T> Wheel<T> {
+impl<T: Hash + Eq> Wheel<T> {
     /// An empty wheel.
     pub(crate) fn new() -> Self {
         Self { slots: BTreeMap::new(), entries: 0 }
     }
 
-    /// Arms `entry` for `due`.
+    /// Arms `entry` for `due`; armed twice for one slot, it fires once.
     pub(crate) fn arm(&mut self, due: Timestamp, entry: T) {
-        self.slots.entry(slot_of(due)).or_default().push(entry);
-        self.entries = self.entries.saturating_add(1);
+        let new = self.slots.entry(slot_of(due)).or_default().insert(entry);
+        self.entries = self.entries.saturating_add(usize::from(new));
     }
 
-    /// Takes out one entry equal to `entry` that was armed for `due`, if it has not fired.
-    pub(crate) fn disarm(&mut self, due: Timestamp, entry: &T)
-    where
-        T: PartialEq,
-    {
+    /// Takes `entry` out that was armed for `due`, if it has not fired.
+    pub(crate) fn disarm(&mut self, due: Timestamp, entry: &T) {
         let Entry::Occupied(mut slot) = self.slots.entry(slot_of(due)) else { return };
-        let Some(at) = slot.get().iter().position(|armed| armed == entry) else { return };
-        slot.get_mut().swap_remove(at);
+        if !slot.get_mut().swap_remove(entry) {
+            return;
+        }
         if slot.get().is_empty() {
             slot.remove();
         }
@@ -56,7 +57,7 @@ impl<T> Wheel<T> {
             let room = limit.saturating_sub(due.len());
             let entries = first.get_mut();
             if entries.len() <= room {
-                due.append(&mut first.remove());
+                due.extend(first.remove());
             } else {
                 let keep = entries.len().saturating_sub(room);
                 due.extend(entries.drain(keep..));
@@ -67,7 +68,6 @@ impl<T> Wheel<T> {
     }
 
     /// Entries armed and not fired.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries
     }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_is_taken_out_never_fires_and_leaves_nothing_behind() {
         let mut wheel = Wheel::new();
-        for (due, entry) in [(100, "kept"), (100, "left"), (500, "left")] {
+        for (due, entry) in [(100, "kept"), (100, "left"), (100, "left"), (500, "left")] {
             wheel.arm(Timestamp(due), entry);
         }
         wheel.disarm(Timestamp(100), &"left");

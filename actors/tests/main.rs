@@ -10,5 +10,6 @@ mod harness;
 mod panics;
 mod recovery;
 mod reservations;
+mod shells;
 mod stepped;
 mod twins;

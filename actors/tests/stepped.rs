@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use doorbuster_actors::{Blocking, Delivery, Engine, EngineOptions, Host, Outside, Stepped};
 use doorbuster_engine::answer::{Answer, Refusal};
+use doorbuster_engine::event::EntityKey;
 use doorbuster_gateways::fake::Fake;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ const UNITS: i64 = 1_000;
 const SKUS: [&str; 3] = ["TEE", "CUP", "CAP"];
 
 /// Chance from a seed (`SplitMix64`).
-struct Chance(AtomicU64);
+pub(crate) struct Chance(AtomicU64);
 
 impl Chance {
     fn next(&self) -> u64 {
@@ -36,9 +37,20 @@ impl Chance {
 }
 
 /// A host whose wall runs with the paused clock from noon on; bundles are late now and then, and some come twice.
-struct Seeded {
-    began: Instant,
-    chance: Chance,
+pub(crate) struct Seeded {
+    pub(crate) began: Instant,
+    pub(crate) chance: Chance,
+    /// Copies arrive so much later, at most.
+    pub(crate) late_ms: u64,
+    /// The turn that records this event from here on panics; 0: none.
+    pub(crate) panic_at: Arc<AtomicU64>,
+}
+
+impl Seeded {
+    pub(crate) fn new(seed: u64) -> Self {
+        let chance = Chance(AtomicU64::new(seed));
+        Self { began: Instant::now(), chance, late_ms: 20, panic_at: Arc::default() }
+    }
 }
 
 impl Host for Seeded {
@@ -58,11 +70,17 @@ impl Host for Seeded {
         tokio::task::spawn_local(async move { work() });
     }
 
+    fn recorded(&self, _: &EntityKey) {
+        let before = self.panic_at.load(Ordering::Relaxed);
+        self.panic_at.store(before.saturating_sub(1), Ordering::Relaxed);
+        assert!(before != 1, "on purpose");
+    }
+
     fn deliver(&self, delivery: Delivery<'_>) {
-        if self.chance.below(4) == 0
+        if (self.late_ms > 20 || self.chance.below(4) == 0)
             && let Some(copy) = delivery.copy()
         {
-            let late = Duration::from_millis(self.chance.below(20));
+            let late = Duration::from_millis(self.chance.below(self.late_ms));
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(late).await;
                 copy.arrive();
@@ -77,17 +95,26 @@ type Told = Rc<RefCell<BTreeMap<String, (Vec<(&'static str, i64)>, Answer)>>>;
 
 /// Starts an engine without threads on `data`, lets `live` go on beside it, and kills it when that returns.
 fn live<T>(data: &Path, seed: u64, live: impl AsyncFnOnce(Engine, Rc<RefCell<Stepped>>) -> T) -> T {
+    live_with(data, |_| Seeded::new(seed), live)
+}
+
+/// [`live`] with changed options and a host of one's own.
+pub(crate) fn live_with<T>(
+    data: &Path,
+    host: impl FnOnce(&mut EngineOptions) -> Seeded,
+    live: impl AsyncFnOnce(Engine, Rc<RefCell<Stepped>>) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let (runtime, world) = (runtime.unwrap(), tokio::task::LocalSet::new());
     world.block_on(&runtime, async {
-        let host = Seeded { began: Instant::now(), chance: Chance(AtomicU64::new(seed)) };
         let mut options = EngineOptions::new(data.to_path_buf());
         options.workers = 2;
         options.segment_bytes = 1 << 20;
         options.providers = vec![Arc::new(Fake::default())];
         options.limits.checkpoint_interval = Duration::from_millis(200);
         options.on_fatal = Arc::new(|why| panic!("{why}"));
-        let (engine, stepped, _) = Engine::start_stepped(options, Arc::new(host), &mut |_| {}).unwrap();
+        let host = Arc::new(host(&mut options));
+        let (engine, stepped, _) = Engine::start_stepped(options, host, &mut |_| {}).unwrap();
         let stepped = Rc::new(RefCell::new(stepped));
         stepped.borrow_mut().attach_workers();
         let steps = Rc::clone(&stepped);
@@ -113,7 +140,7 @@ async fn shop(engine: Engine, name: u64, seed: u64, told: Told) {
         let key = format!("{name} {round}");
         let verdict = if chance.below(3) == 0 {
             let cart = cart(&engine, &format!("cart {key}"), &lines).await;
-            checkout(&engine, &key, &cart, "pm_ok").await
+            checkout(&engine, &key, &cart, "ok").await
         } else {
             reserve(&engine, &key, &lines, Some(60_000)).await
         };

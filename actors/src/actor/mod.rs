@@ -23,6 +23,7 @@ use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockEvent;
 use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::catalogue::Card;
@@ -176,6 +177,7 @@ impl EntityActor {
     fn fail(&mut self, again: Option<Body>) {
         self.over = true;
         self.waiters.clear();
+        metrics::gauge!("doorbuster_actor_active", "kind" => self.entity.kind()).decrement(1.0);
         self.worker.panicked(&self.entity, again);
         for parcel in std::mem::take(&mut self.parked) {
             self.worker.dispatch(parcel);
@@ -265,22 +267,32 @@ impl EntityActor {
             Decision::Join => return Applied::Joined,
         };
         let mut redefined = false;
-        for event in events {
+        // All are folded before the first is recorded: a fold that panics leaves no half of a decision in the journal.
+        let mut folds: SmallVec<[(Recorded, Folded); 1]> = SmallVec::new();
+        for event in &events {
             redefined |=
                 matches!(event, Event::Stock(StockEvent::Defined { .. } | StockEvent::Redefined { .. }));
             let recorded = Recorded { position: self.worker.shared.next_position(), at: now };
-            let journalled = if keyed { request } else { None };
-            let folded = match self.snapshot.evolve(&self.entity, &event, recorded, request) {
-                Ok(folded) => folded,
+            self.disarm_extended(event);
+            match self.snapshot.evolve(&self.entity, event, recorded, request) {
+                Ok(folded) => folds.push((recorded, folded)),
                 Err(violation) => panic!("{violation}"),
-            };
-            let timer = timer_of(&event);
-            self.last_batch = self.worker.open_batch();
-            self.sequence = self.worker.append(&self.entity, recorded, journalled, event);
-            self.position = recorded.position;
-            if let Some((reservation, ttl_ms)) = timer {
-                self.arm_reservation(reservation, ttl_ms, now);
             }
+        }
+        self.last_batch = self.worker.open_batch();
+        let journalled = if keyed { request } else { None };
+        for (event, (recorded, _)) in events.into_iter().zip(&folds) {
+            let timer = timer_of(&event);
+            self.sequence = self.worker.append(&self.entity, *recorded, journalled, event);
+            self.position = recorded.position;
+            if let Some((reservation, due)) = timer {
+                self.arm_reservation(reservation, due, now);
+            }
+        }
+        if let Some(listener) = &self.worker.shared.listener {
+            listener.recorded(&self.entity);
+        }
+        for (_, folded) in folds {
             self.absorb(folded, now, keyed);
         }
         if !self.dirty {
@@ -320,6 +332,7 @@ impl EntityActor {
             }
         }
         if let Some(record) = folded.ended {
+            self.disarm_reservation(record.id, record.expires_at);
             self.worker.remember(Remembered::Ended(Ended { record: (*record).clone(), at }));
             index.end(Arc::from(record), at);
         }

@@ -92,6 +92,22 @@ impl EntityActor {
         self.worker.wheel.borrow_mut().arm(due, Due::Reservation(sku.clone(), reservation));
     }
 
+    /// Takes the timer of a reservation that has ended out of the wheel, which would else keep it to its time (law 11).
+    pub(super) fn disarm_reservation(&self, reservation: ReservationId, due: Timestamp) {
+        let EntityKey::Sku(sku) = &self.entity else { return };
+        self.worker.wheel.borrow_mut().disarm(due, &Due::Reservation(sku.clone(), reservation));
+    }
+
+    /// Takes the timer out that an extension replaces.
+    pub(super) fn disarm_extended(&self, event: &Event) {
+        if let (Event::Stock(StockEvent::Extended { reservation, .. }), Snapshot::Stock(stock)) =
+            (event, &self.snapshot)
+            && let Some(record) = stock.reservation(*reservation)
+        {
+            self.disarm_reservation(*reservation, record.expires_at);
+        }
+    }
+
     /// Whether a request that would be refused now may succeed as soon as some saga gives its units back.
     pub(super) fn should_park(&self, command: &Command) -> bool {
         let Snapshot::Stock(stock) = &self.snapshot else { return false };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Addr;
+use doorbuster_engine::answer::LedgerChunk;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
 use doorbuster_engine::identity::{RequestKey, ReservationId, Sku, Timestamp};
 use doorbuster_engine::mutant::{self, Mutant};
@@ -46,7 +47,7 @@ pub(crate) enum Inbound {
     /// A state read from cold storage, or that there is none.
     Loaded(EntityKey, Found),
     /// A state rebuilt after a panic.
-    Rebuilt(EntityKey, Found),
+    Rebuilt(EntityKey, Result<Rebuilt, Unreadable>),
     /// Write everything changed since the last round to the checkpoint.
     Checkpoint {
         /// The round.
@@ -69,12 +70,24 @@ pub(crate) enum Pending {
 /// What was found of an entity on disk, if anything was.
 pub(crate) type Found = Result<Option<Stored>, Unreadable>;
 
+/// What a rebuild found of an entity.
+pub(crate) struct Rebuilt {
+    /// Its state, unless it is over or never was.
+    pub(crate) stored: Option<Stored>,
+    /// Sequence of its last event.
+    pub(crate) sequence: u64,
+    /// Answers and endings that the index did not know: the lost turn recorded them and told nobody.
+    pub(crate) untold: Vec<Remembered>,
+    /// Ledger entries that left its memory since the checkpoint.
+    pub(crate) spilled: Vec<LedgerChunk>,
+}
+
 /// A state is there and cannot be read, or there is no telling; why has been logged.
 #[derive(Debug)]
 pub(crate) struct Unreadable;
 
 /// What a timer wakes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Due {
     /// A reservation of a SKU.
     Reservation(Sku, ReservationId),
@@ -215,12 +228,8 @@ impl Worker {
         self.seats.borrow_mut().reserve(entities.len());
         for (entity, stored) in entities {
             let snapshot = &stored.snapshot;
-            if let (EntityKey::Sku(sku), Snapshot::Stock(stock)) = (&entity, snapshot) {
-                let mut wheel = self.wheel.borrow_mut();
-                for (key, _, expires_at) in stock.reservations() {
-                    wheel.arm(expires_at, Due::Reservation(sku.clone(), key.reservation()));
-                }
-            } else if snapshot.is_resident() {
+            self.arm_reservations(&entity, snapshot);
+            if !matches!(entity, EntityKey::Sku(_)) && snapshot.is_resident() {
                 unfinished.push(entity.clone());
             }
             if let Some(due) = snapshot.due() {
@@ -233,6 +242,15 @@ impl Worker {
         }
         for entity in unfinished {
             self.activate(&entity);
+        }
+    }
+
+    /// Arms the timers of a SKU's reservations; one that is armed already stays as it is.
+    fn arm_reservations(&self, entity: &EntityKey, snapshot: &Snapshot) {
+        let (EntityKey::Sku(sku), Snapshot::Stock(stock)) = (entity, snapshot) else { return };
+        let mut wheel = self.wheel.borrow_mut();
+        for (key, _, expires_at) in stock.reservations() {
+            wheel.arm(expires_at, Due::Reservation(sku.clone(), key.reservation()));
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Only the owning worker touches its seats, so an entity has one actor at a time and finding it takes no lock.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::actor::{EntityActor, Turn};
+use crate::checkpointer::Portion;
 use crate::message::{Body, Parcel, Seen, StepDone, StepKind, StepOutcome};
 use crate::stats::ActorStats;
 use crate::types::ActorReport;
@@ -21,7 +23,7 @@ use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
 use tokio::time::Instant;
 
-use super::{Due, Found, Pending, Restarts, Seat, Stored, Unreadable, Worker};
+use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Unreadable, Worker};
 
 impl Worker {
     /// Gives a parcel to its actor here, waking or loading it first where needed.
@@ -47,11 +49,15 @@ impl Worker {
             }
             Some(Seat::Idle(stored)) => {
                 if let Body::Query(query) = parcel.body {
-                    let position = Position(0);
-                    let result = query(Some(Seen { snapshot: &stored.snapshot, position, stats: None }));
+                    let seen = Seen { snapshot: &stored.snapshot, position: Position(0), stats: None };
+                    // There is no turn around it to end a panic, and this may be the worker's own loop.
+                    let result = catch_unwind(AssertUnwindSafe(|| query(Some(seen))));
                     drop(seats);
-                    // It may have gone to sleep while the disk was slow.
-                    self.when_durable(Pending::Effect(result));
+                    match result {
+                        // It may have gone to sleep while the disk was slow.
+                        Ok(result) => self.when_durable(Pending::Effect(result)),
+                        Err(_) => self.panicked(&parcel.to, None),
+                    }
                     return;
                 }
                 if matches!(parcel.body, Body::Checkpoint) {
@@ -172,7 +178,6 @@ impl Worker {
         drop(panics);
         metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "panic")
             .increment(1);
-        metrics::gauge!("doorbuster_actor_active", "kind" => entity.kind()).decrement(1.0);
         if restarts.count > 3 {
             tracing::error!(%entity, "panicked more than three times in a minute; refused until the engine restarts");
             self.seats.borrow_mut().insert(entity.clone(), Seat::Quarantined);
@@ -193,7 +198,7 @@ impl Worker {
     }
 
     /// A rebuilt state takes its seat.
-    pub(crate) fn rebuilt(&self, entity: &EntityKey, found: Found) {
+    pub(crate) fn rebuilt(&self, entity: &EntityKey, found: Result<Rebuilt, Unreadable>) {
         metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "rebuild")
             .increment(1);
         let Ok(found) = found else {
@@ -201,8 +206,21 @@ impl Worker {
             let seat = self.seats.borrow_mut().insert(entity.clone(), Seat::Quarantined);
             return self.refuse_waiting(seat);
         };
-        let resident = found.as_ref().is_some_and(|stored| stored.snapshot.is_resident());
-        self.loaded(entity.clone(), Ok(found));
+        let Rebuilt { stored, sequence, untold, spilled } = found;
+        // What the lost turn recorded and did not get to tell.
+        for remembered in untold {
+            self.remember(remembered);
+        }
+        for chunk in spilled {
+            self.when_durable(Pending::Portion(Box::new(Portion::Ledger(chunk))));
+        }
+        let resident = stored.as_ref().is_some_and(|stored| stored.snapshot.is_resident());
+        match &stored {
+            Some(stored) => self.arm_reservations(entity, &stored.snapshot),
+            None if sequence == 0 => {}
+            None => self.gone.borrow_mut().push((entity.clone(), sequence)),
+        }
+        self.loaded(entity.clone(), Ok(stored));
         if resident {
             self.activate(entity);
         }
