@@ -4,6 +4,8 @@
 //! `cargo bench --package doorbuster-benches --bench core_reserve`. Figures go into `docs/` only with the machine they
 //! were measured on.
 
+pub mod history;
+
 use doorbuster_engine::envelope::{Decision, Envelope};
 use doorbuster_engine::identity::{
     Fingerprint, Position, Recorded, RequestKey, RequestStamp, ReservationId, Sku, Timestamp,
