@@ -217,9 +217,9 @@ impl RequestIndex {
                 }
             };
             match oldest {
-                Some(oldest) => self.slots.remove(&oldest.key),
+                Some(oldest) => self.drop_finished(oldest.key),
                 None => return,
-            };
+            }
         }
     }
 
@@ -234,9 +234,14 @@ impl RequestIndex {
         finished.bytes = finished.bytes.saturating_add(u64::from(bytes));
         while finished.keys.len() > self.finished_max || finished.bytes > self.finished_bytes_max {
             let Some(oldest) = finished.pop() else { return };
-            self.slots.remove(&oldest.key);
+            self.drop_finished(oldest.key);
             self.retention_ms.store(at.0.saturating_sub(oldest.at.0), Ordering::Relaxed);
         }
+    }
+
+    /// Drops a finished entry, but not a later request that took its key up again.
+    fn drop_finished(&self, key: RequestKey) {
+        self.slots.remove_if(&key, |_, slot| matches!(slot.stage, Stage::Settled(_) | Stage::Ended(_)));
     }
 
     fn give_back(&self, key: RequestKey) {
@@ -316,6 +321,15 @@ mod tests {
         }
         assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Settled(_))), "law 5");
         assert!(matches!(index.stage(RequestKey(2)), Some(Stage::Open(_))));
+    }
+
+    #[test]
+    fn an_old_answer_does_not_take_its_key_with_it_when_that_is_in_use_again() {
+        let index = RequestIndex::new(10, u64::MAX);
+        index.settle(stamp(1, 7), Arc::new(Answer::CartDeleted), Timestamp(5));
+        index.open(stamp(1, 7), Home::Reservation);
+        index.forget_before(Timestamp(5 + ANSWER_MEMORY_MS));
+        assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Open(_))), "law 5");
     }
 
     #[test]

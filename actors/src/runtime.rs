@@ -122,6 +122,7 @@ impl Default for Limits {
 pub(crate) struct Seed {
     pub(crate) entities: Vec<(EntityKey, Stored)>,
     pub(crate) dirty: Vec<EntityKey>,
+    pub(crate) gone: Vec<(EntityKey, u64)>,
     pub(crate) remembered: Vec<Remembered>,
     pub(crate) sequences: Sequences,
 }

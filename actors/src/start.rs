@@ -9,12 +9,12 @@ use crossbeam_utils::atomic::AtomicCell;
 use doorbuster_engine::cart::CartStatus;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{RequestStamp, Timestamp};
-use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Settled, Snapshot, World};
+use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Memo, Settled, Snapshot, World};
 use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind, ColdRow};
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::error::{CheckpointError, StartError};
 use doorbuster_persistence::file_journal::{FileJournal, JournalOptions, Preparation};
-use doorbuster_persistence::recovery::{Progress, Recovered, RecoveryReport, recover};
+use doorbuster_persistence::recovery::{Progress, Recovered, RecoveryReport, recover_keeping};
 use doorbuster_persistence::writer::{JournalHandle, JournalWriter, OnDurable, WriterOptions};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -93,7 +93,8 @@ impl Prepared {
         let directory = DataDirectory::open_on(Arc::clone(&options.disk), &options.data)?;
         let secrets = Secrets::new(&directory.secret("server")?);
         let journal_options = JournalOptions { segment_bytes: options.segment_bytes, preparation };
-        let mut recovered = recover(&directory, journal_options, progress)?;
+        let answers_max = options.limits.finished_max;
+        let mut recovered = recover_keeping(&directory, journal_options, answers_max, progress)?;
         let workers = options.workers.max(1);
         let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);
         let last_at = Timestamp(recovered.last_at_ms);
@@ -227,30 +228,37 @@ fn share_out(
     for seed in &mut seeds {
         seed.sequences = Sequences(recovered.sequences);
     }
-    let World { entities, settled, ended, spilled: _ } = std::mem::take(&mut recovered.world);
-    for (entity, snapshot) in entities {
+    let World { entities, mut memory, spilled: _ } = std::mem::take(&mut recovered.world);
+    // What the replayed tail settled is in no checkpoint yet: the first worker hands it over with its first round. It goes
+    // into the index before what is open: a key whose answer was forgotten early may be in use again.
+    if let Some(first) = seeds.first_mut() {
+        for (settled, ended) in memory.take().map(Memo::into_parts) {
+            if let Some((key, settled)) = settled {
+                let request = RequestStamp { key, fingerprint: settled.fingerprint };
+                index.settle(request, Arc::new(settled.answer.clone()), settled.at);
+                first.remembered.push(Remembered::Settled(key, settled));
+            }
+            if let Some(ended) = ended {
+                index.end(Arc::new(ended.record.clone()), ended.at);
+                first.remembered.push(Remembered::Ended(ended));
+            }
+        }
+    }
+    for ((entity, snapshot), touched) in entities.into_iter().zip(std::mem::take(&mut recovered.touched)) {
         recall_running(&entity, &snapshot, index);
         if let Snapshot::Stock(stock) = &snapshot {
             catalogue.publish(None, stock, 0, false);
         }
-        let touched = recovered.touched.get(&entity).copied();
         let Some(seed) = seeds.get_mut(usize::from(entity.partition()) % workers) else { continue };
-        if touched.is_some() {
+        let dirty = touched > 0;
+        if dirty {
             seed.dirty.push(entity.clone());
         }
-        let stored = Stored { snapshot, sequence: touched.unwrap_or(0), dirty: touched.is_some() };
-        seed.entities.push((entity, stored));
+        seed.entities.push((entity, Stored { snapshot, sequence: touched, dirty }));
     }
-    // What the replayed tail settled is in no checkpoint yet: the first worker hands it over with its first round.
-    if let Some(first) = seeds.first_mut() {
-        for (key, settled) in settled {
-            let request = RequestStamp { key, fingerprint: settled.fingerprint };
-            index.settle(request, Arc::new(settled.answer.clone()), settled.at);
-            first.remembered.push(Remembered::Settled(key, settled));
-        }
-        for (_, ended) in ended {
-            index.end(Arc::new(ended.record.clone()), ended.at);
-            first.remembered.push(Remembered::Ended(ended));
+    for (entity, sequence) in std::mem::take(&mut recovered.over) {
+        if let Some(seed) = seeds.get_mut(usize::from(entity.partition()) % workers) {
+            seed.gone.push((entity, sequence));
         }
     }
     seeds

@@ -184,3 +184,39 @@ fn a_cart_that_outlives_the_memory_of_its_key_is_found_and_not_made_again() {
         assert_eq!(*back, created, "law 10: the journal still folds");
     });
 }
+
+/// Law 2. The row says "held", the journal behind it "released": the start that replays this must take the row back,
+/// or the start after it would find the reservation alive, with a timer to end it once more.
+#[test]
+fn a_reservation_that_ended_before_a_crash_stays_ended_at_every_later_start() {
+    let data = tempfile::tempdir().unwrap();
+    let crashed = tempfile::tempdir().unwrap();
+    let crashed = crashed.path().join("data");
+    let lines = [("TEE", 2), ("CUP", 1)];
+    let held = with_engine(data.path(), async |engine| {
+        define(&engine, "TEE", 100).await;
+        define(&engine, "CUP", 100).await;
+        record(reserve(&engine, "both", &lines, None).await)
+    });
+    let rare = |options: &mut doorbuster_actors::EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_secs(3_600);
+    };
+    with_options(data.path(), rare, async |engine| {
+        engine.release(ticket(&engine, "release", ""), held.id).await.unwrap();
+        crate::harness::eventually("the units are back", async || stock(&engine, "TEE").await.reserved == 0)
+            .await;
+        crate::harness::eventually("the units are back", async || stock(&engine, "CUP").await.reserved == 0)
+            .await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        snapshot_of(data.path(), &crashed);
+    });
+    for run in 0..3 {
+        with_engine(&crashed, async |engine| {
+            let found = record(engine.reservation(held.id).await);
+            assert_eq!(found.state, ReservationState::Released, "start {run}, law 2");
+            let alive = engine.actors(Some("reservation"), doorbuster_actors::ActorSort::Rate, 10).await;
+            assert_eq!(alive.len(), 0, "start {run}: {alive:?}");
+            assert_eq!(stock(&engine, "TEE").await.available, 100);
+        });
+    }
+}

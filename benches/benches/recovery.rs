@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     let root = tempfile::tempdir().expect("a temporary directory");
     let own = std::env::current_exe().expect("a path of its own");
     for stage in STAGES {
-        let data = root.path().join(if matches!(stage, "write" | "replay" | "verify") { "mixed" } else { "held" });
+        let data =
+            root.path().join(if matches!(stage, "write" | "replay" | "verify") { "mixed" } else { "held" });
         let done = Command::new(&own).arg(stage).arg(&data).status();
         if !done.is_ok_and(|status| status.success()) {
             return ExitCode::FAILURE;

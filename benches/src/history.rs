@@ -83,7 +83,8 @@ pub fn write_held(path: &Path, skus: usize, held: usize) {
 impl Writer {
     fn open(path: &Path, skus: usize) -> Self {
         let directory = DataDirectory::open(path).expect("a new data directory");
-        let recovered = recover(&directory, JournalOptions::default(), &mut |_| {}).expect("an empty journal");
+        let recovered =
+            recover(&directory, JournalOptions::default(), &mut |_| {}).expect("an empty journal");
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let mut writer = Self {
             journal: recovered.journal,
@@ -177,7 +178,8 @@ impl Writer {
 
     fn adjust(&mut self) {
         let (at, request) = (self.pick(), Some(self.stamp()));
-        let event = StockEvent::Adjusted { delta: 1, reason: "found".into(), reference: None, location: None };
+        let event =
+            StockEvent::Adjusted { delta: 1, reason: "found".into(), reference: None, location: None };
         self.stock(at, request, event);
     }
 

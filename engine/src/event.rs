@@ -34,12 +34,7 @@ impl EntityKey {
     /// FNV-1a over the key's bytes (kinds differ by a leading byte), folded to eight bits. Ids are keyed hashes or
     /// random, and SKUs are the merchant's own, so no stranger can aim at one partition.
     pub fn partition(&self) -> u16 {
-        match self {
-            Self::Sku(sku) => partition_of(1, sku.as_str().as_bytes()),
-            Self::Reservation(id) => partition_of(2, &id.0.to_le_bytes()),
-            Self::Cart(id) => partition_of(3, &id.0.to_le_bytes()),
-            Self::Order(id) => partition_of(4, &id.0.to_le_bytes()),
-        }
+        EntityRef::from(self).partition()
     }
 
     /// The kind's name, as metrics and the actor pages spell it.
@@ -50,6 +45,66 @@ impl EntityKey {
             Self::Cart(_) => "cart",
             Self::Order(_) => "order",
         }
+    }
+}
+
+/// An [`EntityKey`] whose name is still a part of the journal's bytes: finds an entity without an allocation.
+///
+/// Hashes and compares as the key does, so its variants stay in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum EntityRef<'a> {
+    /// A SKU's stock.
+    Sku(&'a str),
+    /// A reservation over several SKUs.
+    Reservation(ReservationId),
+    /// A cart.
+    Cart(CartId),
+    /// An order.
+    Order(OrderId),
+}
+
+impl EntityRef<'_> {
+    /// The key itself.
+    pub fn to_key(self) -> EntityKey {
+        match self {
+            Self::Sku(text) => EntityKey::Sku(Sku::trusted(text)),
+            Self::Reservation(id) => EntityKey::Reservation(id),
+            Self::Cart(id) => EntityKey::Cart(id),
+            Self::Order(id) => EntityKey::Order(id),
+        }
+    }
+
+    /// [`EntityKey::partition`].
+    pub fn partition(self) -> u16 {
+        match self {
+            Self::Sku(text) => partition_of(1, text.as_bytes()),
+            Self::Reservation(id) => partition_of(2, &id.0.to_le_bytes()),
+            Self::Cart(id) => partition_of(3, &id.0.to_le_bytes()),
+            Self::Order(id) => partition_of(4, &id.0.to_le_bytes()),
+        }
+    }
+}
+
+impl<'a> From<&'a EntityKey> for EntityRef<'a> {
+    fn from(key: &'a EntityKey) -> Self {
+        match key {
+            EntityKey::Sku(sku) => Self::Sku(sku.as_str()),
+            EntityKey::Reservation(id) => Self::Reservation(*id),
+            EntityKey::Cart(id) => Self::Cart(*id),
+            EntityKey::Order(id) => Self::Order(*id),
+        }
+    }
+}
+
+impl indexmap::Equivalent<EntityKey> for EntityRef<'_> {
+    fn equivalent(&self, key: &EntityKey) -> bool {
+        *self == EntityRef::from(key)
+    }
+}
+
+impl fmt::Display for EntityRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_key().fmt(f)
     }
 }
 
@@ -102,9 +157,40 @@ pub struct Entry {
     pub event: Event,
 }
 
+/// An [`Entry`] as the journal's bytes hold it: what a replay folds.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct EntryRef<'a> {
+    /// Whose state it changes.
+    #[serde(borrow)]
+    pub entity: EntityRef<'a>,
+    /// The keyed request that caused it.
+    pub request: Option<RequestStamp>,
+    /// What happened.
+    pub event: Event,
+}
+
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher as _;
+
     use super::*;
+
+    #[test]
+    fn a_borrowed_key_finds_what_the_key_itself_would() {
+        let hasher = foldhash::fast::FixedState::default();
+        let bits = 0x0123_4567_89ab_cdef_u128;
+        for key in [
+            EntityKey::Sku(Sku::new("TEE-M").unwrap()),
+            EntityKey::Reservation(ReservationId(bits)),
+            EntityKey::Cart(CartId(bits)),
+            EntityKey::Order(OrderId(bits)),
+        ] {
+            let borrowed = EntityRef::from(&key);
+            assert_eq!(hasher.hash_one(&key), hasher.hash_one(borrowed), "{key}");
+            assert!(indexmap::Equivalent::equivalent(&borrowed, &key), "{key}");
+            assert_eq!((borrowed.to_key(), borrowed.partition()), (key.clone(), key.partition()));
+        }
+    }
 
     #[test]
     fn partitions_are_frozen_and_even() {

@@ -15,7 +15,7 @@
 
 use bincode::config;
 use bincode::error::{DecodeError, EncodeError};
-use doorbuster_engine::event::{Entry, PARTITIONS};
+use doorbuster_engine::event::{Entry, EntryRef, PARTITIONS};
 use doorbuster_engine::identity::{Position, Recorded, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -118,10 +118,14 @@ pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
 
 fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (value, read) = bincode::serde::decode_from_slice::<T, _>(bytes, LAYOUT)?;
-    if read != bytes.len() {
-        return Err(CodecError::Decode(format!("{} bytes are left over", bytes.len() - read)));
+    all_read(bytes, read).map(|()| value)
+}
+
+fn all_read(bytes: &[u8], read: usize) -> Result<(), CodecError> {
+    match bytes.len().saturating_sub(read) {
+        0 => Ok(()),
+        left => Err(CodecError::Decode(format!("{left} bytes are left over"))),
     }
-    Ok(value)
 }
 
 /// A record as it stands in a frame, its body not yet decoded.
@@ -133,10 +137,16 @@ pub struct RawRecord<'a> {
     pub body: &'a [u8],
 }
 
-impl RawRecord<'_> {
-    /// Decodes the event.
+impl<'a> RawRecord<'a> {
+    /// Decodes the event, with a key of its own.
     pub fn entry(&self) -> Result<Entry, CodecError> {
         decode_whole(self.body)
+    }
+
+    /// Decodes the event; its entity's name stays where it lies.
+    pub fn entry_ref(&self) -> Result<EntryRef<'a>, CodecError> {
+        let (entry, read) = bincode::serde::borrow_decode_from_slice::<EntryRef<'a>, _>(self.body, LAYOUT)?;
+        all_read(self.body, read).map(|()| entry)
     }
 
     /// What folding wants to know beside the event.

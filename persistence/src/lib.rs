@@ -26,5 +26,6 @@ pub mod verify;
 pub mod writer;
 
 mod fold;
+mod laws;
 mod preparer;
 mod sequences;

@@ -4,15 +4,14 @@
 //! (10) each event is applied exactly once. A damaged checkpoint is set aside and the whole journal
 //! replayed; a checkpoint that knows more than the journal refuses. Start at [`recover`].
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use doorbuster_engine::event::{EntityKey, EntityRef, PARTITIONS};
 use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::mutant::{self, Mutant};
-use doorbuster_engine::world::{Snapshot, World};
+use doorbuster_engine::world::{Memory, OrderedMap, Snapshot, World};
 use serde::Serialize;
 
 use crate::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
@@ -92,8 +91,12 @@ pub struct RecoveryReport {
 pub struct Recovered {
     /// Every entity in memory, with answers and endings met in the replay. Its spilled ledger pages are in the store already.
     pub world: World,
-    /// Entities that the replay changed beyond their checkpoint row, each with the sequence of its last event.
-    pub touched: HashMap<EntityKey, u64, foldhash::fast::RandomState>,
+    /// For each entity of the world, in its order: the sequence of its last event, if the replay changed it beyond its
+    /// checkpoint row, else 0.
+    pub touched: Vec<u64>,
+    /// Entities that have a row and ended for good in the replay, each with the sequence of its last event: their rows must
+    /// go with the next round, or a later start would find them alive (law 2).
+    pub over: Vec<(EntityKey, u64)>,
     /// Last sequence of every partition.
     pub sequences: [u64; PARTITIONS],
     /// Larger than every position used.
@@ -110,16 +113,28 @@ pub struct Recovered {
     pub report: RecoveryReport,
 }
 
-/// Rebuilds the engine's state from `directory` and opens its journal. Nothing on disk changes before the state is
-/// found sound, but that an unsound checkpoint store is set aside.
+/// [`recover_keeping`] of all answers and endings of a day, however many.
 pub fn recover(
     directory: &DataDirectory,
     options: JournalOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Recovered, StartError> {
+    recover_keeping(directory, options, usize::MAX, progress)
+}
+
+/// Rebuilds the engine's state from `directory` and opens its journal. Nothing on disk changes before the state is
+/// found sound, but that an unsound checkpoint store is set aside. Of the answers and endings met in the replay only the
+/// newest `memory_max` are kept, so that a long journal takes no more memory than a short one (law 11).
+pub fn recover_keeping(
+    directory: &DataDirectory,
+    options: JournalOptions,
+    memory_max: usize,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Recovered, StartError> {
     let began = Instant::now();
     let paths = directory.paths();
     let (store, mut rebuild, checkpoint) = open_checkpoint(directory, progress)?;
+    rebuild.world.memory = Memory::of(memory_max);
     let mut reader = JournalReader::open(paths, directory.engine(), rebuild.mark.replay_from_frame)?;
     if reader.first_frame() > rebuild.mark.replay_from_frame {
         return Err(StartError::MissingFrames {
@@ -151,7 +166,7 @@ pub fn recover(
             .map_err(|violation| StartError::Law { place: "the recovered state".to_owned(), violation })?;
     }
     rebuild.keep_spilled(&store, 0)?;
-    rebuild.world.forget_before(Timestamp(rebuild.last_at_ms));
+    rebuild.world.memory.forget_before(Timestamp(rebuild.last_at_ms));
     let journal = FileJournal::open_at(paths, directory.engine(), options, &tail)?;
     let report = RecoveryReport {
         checkpoint,
@@ -166,7 +181,8 @@ pub fn recover(
         next_position: rebuild.position_max + 1,
         last_at_ms: rebuild.last_at_ms,
         next_frame: tail.next_frame,
-        touched: rebuild.touched,
+        touched: rebuild.standings.iter().map(|standing| standing.touched).collect(),
+        over: rebuild.over,
         world: rebuild.world,
         journal,
         store,
@@ -207,8 +223,12 @@ struct Rebuild {
     world: World,
     mark: RoundMark,
     sequences: Sequences,
-    /// For entities with a row, and those looked up in vain: the last sequence the row reflects.
-    reflected: HashMap<EntityKey, u64, foldhash::fast::RandomState>,
+    /// For each entity of the world, at its index: what its row reflects and what the replay added.
+    standings: Vec<Standing>,
+    /// Entities that are gone and have, or had, a row: the last sequence they reflect.
+    gone: OrderedMap<EntityKey, u64>,
+    /// Entities with a row that ended in the replay.
+    over: Vec<(EntityKey, u64)>,
     /// Whether there are rows at all; without any, nothing is looked up.
     has_rows: bool,
     /// Largest sequence any row of a partition reflects.
@@ -217,14 +237,18 @@ struct Rebuild {
     last_at_ms: u64,
     records_replayed: u64,
     records_skipped: u64,
-    touched: HashMap<EntityKey, u64, foldhash::fast::RandomState>,
+}
+
+/// How an entity in memory stands to its row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// The last sequence its row reflects, 0 without one.
+    reflected: u64,
+    /// The last sequence the replay applied, 0 for none.
+    touched: u64,
 }
 
 impl Rebuild {
-    /// Answers older than a day are dropped whenever this many records were met: bounds memory while a long journal is
-    /// replayed.
-    const FORGET_EVERY_RECORDS: u64 = 1 << 20;
-
     /// Ledger pages kept in memory before they go to the store.
     const SPILLED_MAX: usize = 1_024;
 
@@ -243,14 +267,15 @@ impl Rebuild {
         Self {
             world: World::default(),
             sequences: Sequences::after(&mark.sequences),
-            reflected: HashMap::default(),
+            standings: Vec::new(),
+            gone: OrderedMap::default(),
+            over: Vec::new(),
             has_rows: false,
             rows_max: [0; PARTITIONS],
             position_max: mark.position_max,
             last_at_ms: mark.at_ms,
             records_replayed: 0,
             records_skipped: 0,
-            touched: HashMap::default(),
             mark,
         }
     }
@@ -289,12 +314,14 @@ impl Rebuild {
     }
 
     fn take_row(&mut self, row: EntityRow) -> Result<(), CheckpointError> {
-        if row.residence != Residence::Gone {
-            let snapshot: Snapshot = codec::decode_stored(&row.blob)
-                .map_err(|error| CheckpointError::damaged(format!("the row of {}: {error}", row.entity)))?;
-            self.world.entities.insert(row.entity.clone(), snapshot);
+        if row.residence == Residence::Gone {
+            self.gone.insert(row.entity, row.sequence);
+            return Ok(());
         }
-        self.reflected.insert(row.entity, row.sequence);
+        let snapshot: Snapshot = codec::decode_stored(&row.blob)
+            .map_err(|error| CheckpointError::damaged(format!("the row of {}: {error}", row.entity)))?;
+        self.world.entities.insert(row.entity, snapshot);
+        self.standings.push(Standing { reflected: row.sequence, touched: 0 });
         Ok(())
     }
 
@@ -331,36 +358,54 @@ impl Rebuild {
             return Ok(());
         }
         self.last_at_ms = self.last_at_ms.max(header.at_ms);
-        let entry = record.entry().map_err(|error| unreadable(frame, error))?;
-        let skips = !mutant::active(Mutant::ReplayTwice);
-        if skips && self.has_rows && header.sequence <= self.reflected(&entry.entity, store)? {
+        let entry = record.entry_ref().map_err(|error| unreadable(frame, error))?;
+        let index = self.find(entry.entity, store)?;
+        let reflected = match index {
+            Some(index) => self.standings.get(index).map_or(0, |standing| standing.reflected),
+            None if self.has_rows => self.gone.get(&entry.entity).copied().unwrap_or(0),
+            None => 0,
+        };
+        if header.sequence <= reflected && !mutant::active(Mutant::ReplayTwice) {
             self.records_skipped += 1;
             return Ok(());
         }
-        fold::apply(&mut self.world, &entry, record.recorded()).map_err(|violation| StartError::Law {
+        let applied = fold::apply(&mut self.world, index, &entry, record.recorded());
+        let applied = applied.map_err(|violation| StartError::Law {
             place: format!("the frame at offset {} of {}", frame.offset, frame.file.display()),
             violation,
         })?;
-        self.touched.insert(entry.entity, header.sequence);
         self.records_replayed += 1;
-        if self.records_replayed.is_multiple_of(Self::FORGET_EVERY_RECORDS) {
-            self.world.forget_before(Timestamp(self.last_at_ms));
+        if applied.over {
+            self.note_over(entry.entity, index, header.sequence);
+        } else if let Some(standing) = self.standings.get_mut(applied.index) {
+            standing.touched = header.sequence;
+        } else {
+            self.standings.push(Standing { reflected: 0, touched: header.sequence });
         }
         Ok(())
     }
 
-    /// The last sequence that an entity's row reflects, 0 without one. Wakes cold entities, something happens to them now.
-    fn reflected(&mut self, entity: &EntityKey, store: &CheckpointStore) -> Result<u64, StartError> {
-        if let Some(sequence) = self.reflected.get(entity) {
-            return Ok(*sequence);
+    /// Where an entity is in memory. Wakes a cold one: something happens to it now.
+    fn find(&mut self, entity: EntityRef<'_>, store: &CheckpointStore) -> Result<Option<usize>, StartError> {
+        let index = self.world.entities.get_index_of(&entity);
+        if index.is_some() || !self.has_rows || self.gone.contains_key(&entity) {
+            return Ok(index);
         }
-        let Some(row) = store.get(entity)? else {
-            self.reflected.insert(entity.clone(), 0);
-            return Ok(0);
-        };
-        let sequence = row.sequence;
-        self.take_row(row)?;
-        Ok(sequence)
+        if let Some(row) = store.get(&entity.to_key())? {
+            self.take_row(row)?;
+        }
+        Ok(self.world.entities.get_index_of(&entity))
+    }
+
+    /// An entity left the world; where it stood, at `index` if it was not made by this very record, the last one stands now.
+    fn note_over(&mut self, entity: EntityRef<'_>, index: Option<usize>, sequence: u64) {
+        let had_row = index.is_some_and(|index| self.standings.swap_remove(index).reflected > 0);
+        if self.has_rows {
+            self.gone.insert(entity.to_key(), sequence);
+        }
+        if had_row {
+            self.over.push((entity.to_key(), sequence));
+        }
     }
 
     /// Moves ledger pages that left their SKUs' memory to the store, when more than `pages_max` wait.

@@ -1,19 +1,19 @@
 //! Proves a data directory offline: reads the whole journal, folds it anew and checks every law that bytes can show.
 //!
-//! Changes nothing on disk: it works beside a stopped engine and on a copy of the checkpoint store. Laws 3 and 4 speak
-//! of what clients were told, which no disk knows; the crash tests prove those. Start at [`verify`].
+//! Changes nothing on disk: it works beside a stopped engine and on a copy of the checkpoint store. The report
+//! names every law with what was checked, or why bytes cannot show it (`laws.rs`). Start at [`verify`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use doorbuster_engine::event::{EntityKey, Entry, Event, PARTITIONS};
-use doorbuster_engine::identity::Timestamp;
-use doorbuster_engine::invariants::{LAWS, Violation};
-use doorbuster_engine::stock::StockEvent;
-use doorbuster_engine::world::{ANSWER_MEMORY_MS, Snapshot, World};
+use doorbuster_engine::event::{EntityKey, EntityRef, EntryRef, Event, PARTITIONS};
+use doorbuster_engine::identity::{Fingerprint, OrderId, ReservationId, Timestamp};
+use doorbuster_engine::invariants::Violation;
+use doorbuster_engine::stock::{Home, StockEvent};
+use doorbuster_engine::world::{ANSWER_MEMORY_MS, OrderedMap, Snapshot, World};
 use serde::Serialize;
 
 use crate::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
@@ -23,6 +23,8 @@ use crate::disk::{Disk, MachineDisk};
 use crate::error::{CheckpointError, StartError};
 use crate::fold;
 use crate::frame::FrameNumber;
+pub use crate::laws::LawChecked;
+use crate::laws::Tally;
 use crate::reader::{Cut, FrameView, JournalReader};
 use crate::recovery::{Progress, unreadable};
 use crate::sequences::Sequences;
@@ -40,20 +42,13 @@ pub struct Problem {
     pub what: String,
 }
 
-/// How often one law was checked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LawChecked {
-    /// Its number.
-    pub law: u8,
-    /// What it says.
-    pub text: &'static str,
-    /// How many times it was checked; 0 for those that bytes on disk cannot show.
-    pub checks: u64,
-}
-
 /// What a verification read and found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VerifyReport {
+    /// Version of this report's form: it grows when a field goes or changes its meaning, not when one is added.
+    pub schema: u32,
+    /// Whether nothing is wrong.
+    pub sound: bool,
     /// Whose data.
     pub engine: String,
     /// Segment files read.
@@ -83,9 +78,12 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
+    /// The form that this engine writes.
+    pub const SCHEMA: u32 = 1;
+
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        self.problems.is_empty()
+        self.sound
     }
 }
 
@@ -114,8 +112,9 @@ pub fn verify_on(
     for entity in audit.world.entities.keys() {
         *entities.entry(entity.kind()).or_insert(0) += 1;
     }
-    let laws = LAWS.iter().zip(audit.checks);
     Ok(VerifyReport {
+        schema: VerifyReport::SCHEMA,
+        sound: audit.problems.is_empty(),
         engine: directory.engine().to_string(),
         segments: audit.segments,
         segments_archived: audit.segments_archived,
@@ -126,7 +125,7 @@ pub fn verify_on(
         entities,
         checkpoint_rows: audit.rows_compared,
         cut: audit.cut,
-        laws: laws.map(|(law, checks)| LawChecked { law: law.number, text: law.text, checks }).collect(),
+        laws: audit.tally.told(),
         problems: audit.problems,
         seconds: began.elapsed().as_secs_f64(),
     })
@@ -136,16 +135,18 @@ pub fn verify_on(
 struct Audit {
     world: World,
     /// Rows not compared yet.
-    rows: HashMap<EntityKey, EntityRow, foldhash::fast::RandomState>,
-    mark: Option<RoundMark>,
-    /// Public reservations that ended and were not made again since.
-    ended: HashSet<u128, foldhash::fast::RandomState>,
-    last_at_ms: u64,
+    rows: Rows,
+    /// Newest first.
+    marks: Vec<RoundMark>,
+    /// Public reservations that ended in the last day and were not made again since.
+    ended: Lately<()>,
+    /// Keys answered in the last day, each with its request's body hash and when.
+    answered: Lately<(Fingerprint, Timestamp)>,
     /// Whether an event could not be folded: what comes after is only read, not folded.
     stopped: bool,
     /// Whether the fold reached the journal's end, so that the final state means something.
     complete: bool,
-    checks: [u64; LAWS.len()],
+    tally: Tally,
     problems: Vec<Problem>,
     segments: u64,
     segments_archived: u64,
@@ -160,15 +161,6 @@ struct Audit {
 impl Audit {
     /// Beyond it a list helps nobody.
     const PROBLEMS_MAX: usize = 100;
-
-    /// Answers older than a day are dropped whenever this many records were folded, to bound memory.
-    const FORGET_EVERY_RECORDS: u64 = 1 << 20;
-
-    fn checked(&mut self, law: u8) {
-        if let Some(count) = self.checks.get_mut(usize::from(law).wrapping_sub(1)) {
-            *count += 1;
-        }
-    }
 
     fn blame(&mut self, law: u8, place: Option<(&Path, u64)>, what: impl Into<String>) {
         if self.problems.len() < Self::PROBLEMS_MAX {
@@ -217,9 +209,9 @@ impl Audit {
         // sled 0.34 panics on some damage; that is damage too.
         let read = catch_unwind(AssertUnwindSafe(|| read_rows(paths.disk().as_ref(), &path)));
         match read.unwrap_or_else(|_| Err(CheckpointError::damaged("sled panicked when reading it"))) {
-            Ok(Some((rows, mark))) => {
+            Ok(Some((rows, marks))) => {
                 self.rows = rows;
-                self.mark = mark;
+                self.marks = marks;
             }
             Ok(None) => {}
             Err(error) => self.blame(10, Some((&path, 0)), error.to_string()),
@@ -248,7 +240,7 @@ impl Audit {
         while let Some(frame) = reader.next_frame()? {
             self.fold_frame(&frame, &mut sequences)?;
             self.frames += 1;
-            self.checked(9);
+            self.tally.other(9, 1);
             if self.frames.is_multiple_of(1_024) {
                 let bytes = bytes_total.saturating_sub(reader.bytes_left());
                 progress(Progress::Journal { bytes, bytes_total, records: self.records });
@@ -258,20 +250,33 @@ impl Audit {
         self.cut.clone_from(&tail.cut);
         self.complete = !self.stopped;
         let last = sequences.last();
-        if let Some(mark) = self.mark.take() {
-            self.checked(3);
-            let behind = (0..last.len()).find(|index| last[*index] < mark.sequences[*index]);
-            if tail.next_frame <= mark.durable_frame || behind.is_some() {
-                let what = format!("reflects frame {}, the journal ends before", mark.durable_frame);
-                return Err(StartError::CheckpointAhead { path: directory.paths().checkpoint(), what });
+        self.check_not_ahead(&last, tail.next_frame)
+            .map_err(|what| StartError::CheckpointAhead { path: directory.paths().checkpoint(), what })
+    }
+
+    /// Law 3, as far as bytes show it: what the checkpoint says was durable is in the journal.
+    fn check_not_ahead(&mut self, last: &[u64; PARTITIONS], next_frame: FrameNumber) -> Result<(), String> {
+        for mark in &self.marks {
+            self.tally.other(3, 1 + PARTITIONS as u64);
+            if next_frame <= mark.durable_frame {
+                return Err(format!("reflects frame {}, the journal ends before", mark.durable_frame));
+            }
+            if let Some(partition) = (0..PARTITIONS).find(|index| last[*index] < mark.sequences[*index]) {
+                let known = mark.sequences[partition];
+                return Err(format!(
+                    "reflects record {known} of partition {partition}, the journal ends before"
+                ));
             }
         }
+        // Rows compared meanwhile were within the journal: something after them was folded.
+        self.tally.other(3, self.rows_compared + self.rows.len() as u64);
         let ahead = self.rows.values().find(|row| row.sequence > last[usize::from(row.entity.partition())]);
-        if let Some(row) = ahead {
-            let what = format!("reflects record {} of {}, the journal ends before", row.sequence, row.entity);
-            return Err(StartError::CheckpointAhead { path: directory.paths().checkpoint(), what });
+        match ahead {
+            Some(row) => {
+                Err(format!("reflects record {} of {}, the journal ends before", row.sequence, row.entity))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn fold_frame(&mut self, frame: &FrameView<'_>, sequences: &mut Sequences) -> Result<(), StartError> {
@@ -285,12 +290,12 @@ impl Audit {
                 expected: gap.expected,
                 found: gap.found,
             })?;
-            let entry = record.entry().map_err(|error| unreadable(frame, error))?;
+            let entry = record.entry_ref().map_err(|error| unreadable(frame, error))?;
             if entry.entity.partition() != record.header.partition {
                 let what = format!("{} is recorded in partition {}", entry.entity, record.header.partition);
                 return Err(frame.damaged(what).into());
             }
-            self.checked(9);
+            self.tally.event(9);
             if !self.stopped {
                 self.fold_record(frame, &record, &entry);
             }
@@ -304,25 +309,37 @@ impl Audit {
         Ok(())
     }
 
-    fn fold_record(&mut self, frame: &FrameView<'_>, record: &RawRecord<'_>, entry: &Entry) {
+    fn fold_record(&mut self, frame: &FrameView<'_>, record: &RawRecord<'_>, entry: &EntryRef<'_>) {
         let place = Some((frame.file, frame.offset));
         // A row reflects everything up to its sequence: the state just before the first record after it.
         if self.rows.get(&entry.entity).is_some_and(|row| record.header.sequence > row.sequence)
-            && let Some(row) = self.rows.remove(&entry.entity)
+            && let Some(row) = self.rows.swap_remove(&entry.entity)
         {
             self.compare_row(&row);
         }
         self.check_key(place, record, entry);
-        self.check_ending(place, entry);
-        self.last_at_ms = self.last_at_ms.max(record.header.at_ms);
-        if let Err(violation) = fold::apply(&mut self.world, entry, record.recorded()) {
-            self.blame_violation(place, &violation);
-            self.stopped = true;
+        self.check_ending(place, record, entry);
+        self.tally.event(10);
+        let applied = match fold::apply(&mut self.world, None, entry, record.recorded()) {
+            Ok(applied) => applied,
+            Err(violation) => {
+                self.blame_violation(place, &violation);
+                self.stopped = true;
+                return;
+            }
+        };
+        self.records += 1;
+        for memo in self.world.memory.take() {
+            if let Some(request) = memo.request() {
+                self.answered.insert(request.key.0, (request.fingerprint, memo.at()), memo.at());
+            }
+        }
+        // The pages are in the store, or will be; to verify, they are of no more use.
+        self.world.spilled.clear();
+        if applied.over {
             return;
         }
-        self.checked(10);
-        self.records += 1;
-        let Some(snapshot) = self.world.entities.get(&entry.entity) else { return };
+        let Some((_, snapshot)) = self.world.entities.get_index(applied.index) else { return };
         let (laws, seen): (&[u8], _) = match snapshot {
             // The sum over all holds is taken at the end: at every event it would cost the square of a rush.
             Snapshot::Stock(stock) => (&[1], stock.check()),
@@ -331,40 +348,37 @@ impl Audit {
             Snapshot::Order(order) => (&[6, 7, 8, 11], order.check()),
         };
         for law in laws {
-            self.checked(*law);
+            self.tally.event(*law);
         }
         if let Err(violation) = seen {
             self.blame_violation(place, &violation);
         }
-        if self.records.is_multiple_of(Self::FORGET_EVERY_RECORDS) {
-            self.world.forget_before(Timestamp(self.last_at_ms));
-        }
     }
 
     /// Law 5: while a key is remembered, nothing happens under it for another body.
-    fn check_key(&mut self, place: Option<(&Path, u64)>, record: &RawRecord<'_>, entry: &Entry) {
+    fn check_key(&mut self, place: Option<(&Path, u64)>, record: &RawRecord<'_>, entry: &EntryRef<'_>) {
         let Some(request) = entry.request else { return };
-        self.checked(5);
-        let Some(settled) = self.world.settled.get(&request.key) else { return };
-        let remembered = settled.at.plus_ms(ANSWER_MEMORY_MS) > Timestamp(record.header.at_ms);
-        if remembered && settled.fingerprint != request.fingerprint {
+        self.tally.event(5);
+        let Some((fingerprint, at)) = self.answered.get(request.key.0) else { return };
+        let remembered = at.plus_ms(ANSWER_MEMORY_MS) > Timestamp(record.header.at_ms);
+        if remembered && *fingerprint != request.fingerprint {
             let what = format!("{} changed {} for another body than it answered", request.key, entry.entity);
             self.blame(5, place, what);
         }
     }
 
     /// Law 2: a public reservation ends once, until it is made anew.
-    fn check_ending(&mut self, place: Option<(&Path, u64)>, entry: &Entry) {
+    fn check_ending(&mut self, place: Option<(&Path, u64)>, record: &RawRecord<'_>, entry: &EntryRef<'_>) {
         let Event::Stock(event) = &entry.event else { return };
         if let StockEvent::Reserved { reservation, .. } = event {
-            self.ended.remove(&reservation.0);
+            self.ended.remove(reservation.0);
         }
         if let StockEvent::Committed { reservation }
         | StockEvent::Released { reservation }
         | StockEvent::Expired { reservation } = event
         {
-            self.checked(2);
-            if !self.ended.insert(reservation.0) {
+            self.tally.event(2);
+            if self.ended.insert(reservation.0, (), Timestamp(record.header.at_ms)) {
                 self.blame(2, place, format!("{reservation} of {} ends a second time", entry.entity));
             }
         }
@@ -377,7 +391,7 @@ impl Audit {
     /// Law 10: a row is what the fold is at its sequence.
     fn compare_row(&mut self, row: &EntityRow) {
         self.rows_compared += 1;
-        self.checked(10);
+        self.tally.other(10, 1);
         if row.residence == Residence::Gone {
             return;
         }
@@ -403,25 +417,77 @@ impl Audit {
         for row in std::mem::take(&mut self.rows).into_values() {
             self.compare_row(&row);
         }
-        let broken: Vec<Violation> =
-            self.world.entities.values().filter_map(|snapshot| snapshot.check().err()).collect();
+        let mut broken: Vec<Violation> = Vec::new();
+        for (entity, snapshot) in &self.world.entities {
+            broken.extend(snapshot.check().err());
+            let Snapshot::Stock(stock) = snapshot else { continue };
+            self.tally.other(1, 1);
+            for (part, home) in stock.held_parts() {
+                self.tally.other(6, 1);
+                if !self.has_coordinator(part, home) {
+                    let seen = format!("it holds units for {part}, whose coordinator is not there");
+                    broken.push(Violation { law: 6, entity: entity.to_string(), seen });
+                }
+            }
+        }
         for violation in broken {
             self.blame_violation(None, &violation);
         }
-        self.checks[0] +=
-            self.world.entities.keys().filter(|key| matches!(key, EntityKey::Sku(_))).count() as u64;
+    }
+
+    /// Whether somebody is there who will end a part. An order remains after its parts have ended, but then says so.
+    fn has_coordinator(&self, part: ReservationId, home: Home) -> bool {
+        let entity = match home {
+            Home::Reservation => EntityRef::Reservation(part),
+            Home::Order => EntityRef::Order(OrderId(part.0)),
+        };
+        self.world.entities.get(&entity).is_some_and(Snapshot::is_resident)
     }
 }
 
-type Rows = HashMap<EntityKey, EntityRow, foldhash::fast::RandomState>;
+/// What happened under a name in the last day at the least, and two days at the most: bounded by a day's work (law 11).
+struct Lately<T> {
+    today: OrderedMap<u128, T>,
+    yesterday: OrderedMap<u128, T>,
+    since: Timestamp,
+}
 
-/// Rows and mark of a copy of the store, `None` where there is no store.
-fn read_rows(disk: &dyn Disk, path: &Path) -> Result<Option<(Rows, Option<RoundMark>)>, CheckpointError> {
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Self { today: OrderedMap::default(), yesterday: OrderedMap::default(), since: Timestamp(0) }
+    }
+}
+
+impl<T> Lately<T> {
+    fn get(&self, name: u128) -> Option<&T> {
+        self.today.get(&name).or_else(|| self.yesterday.get(&name))
+    }
+
+    /// Adds or replaces; says whether it was there.
+    fn insert(&mut self, name: u128, what: T, now: Timestamp) -> bool {
+        if self.since.plus_ms(ANSWER_MEMORY_MS) <= now {
+            self.yesterday = std::mem::take(&mut self.today);
+            self.since = now;
+        }
+        let known = self.today.insert(name, what).is_some();
+        known || self.yesterday.contains_key(&name)
+    }
+
+    fn remove(&mut self, name: u128) {
+        self.today.swap_remove(&name);
+        self.yesterday.swap_remove(&name);
+    }
+}
+
+type Rows = OrderedMap<EntityKey, EntityRow>;
+
+/// Rows and marks of a copy of the store, `None` where there is no store.
+fn read_rows(disk: &dyn Disk, path: &Path) -> Result<Option<(Rows, Vec<RoundMark>)>, CheckpointError> {
     let Some(store) = CheckpointStore::open_copy(disk, path)? else { return Ok(None) };
-    let mark = store.marks()?.into_iter().next();
+    let marks = store.marks()?;
     let mut rows = Rows::default();
     store.for_each(|row| {
         rows.insert(row.entity.clone(), row);
     })?;
-    Ok(Some((rows, mark)))
+    Ok(Some((rows, marks)))
 }

@@ -2,17 +2,22 @@
 
 use std::fs;
 
+use doorbuster_engine::answer::Item;
+use doorbuster_engine::event::{EntityKey, Event};
+use doorbuster_engine::identity::ReservationId;
+use doorbuster_engine::reservation::ReservationEvent;
 use doorbuster_engine::world::World;
 use doorbuster_persistence::archive::archive_segments;
 use doorbuster_persistence::checkpoint::CheckpointStore;
+use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::error::StartError;
 use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::journal::Journal;
-use doorbuster_persistence::recovery::CheckpointUse;
+use doorbuster_persistence::recovery::{CheckpointUse, Progress, recover_keeping};
 use doorbuster_persistence::segment::segment_name;
 use doorbuster_persistence::verify::verify;
 
-use crate::shop::{SMALL, Shop, assert_is, start};
+use crate::shop::{SMALL, Shop, assert_is, sku, stamp, start};
 use crate::support::{copy_directory, last_segment};
 
 #[test]
@@ -22,8 +27,7 @@ fn the_whole_journal_folds_to_what_was_recorded() {
     shop.trade(60);
     let shop = shop.restart();
     assert_is(&shop.recovered, &shop.model, &shop.sequences(), "no checkpoint");
-    assert_eq!(shop.recovered.world.settled, shop.model.settled);
-    assert_eq!(shop.recovered.world.ended, shop.model.ended);
+    assert_eq!(shop.recovered.world.memory, shop.model.memory);
     let report = &shop.recovered.report;
     assert_eq!(report.checkpoint, CheckpointUse::None);
     assert_eq!((report.records_replayed, report.records_skipped, &report.cut), (180, 0, &None));
@@ -288,4 +292,62 @@ fn a_store_never_finished_once_is_still_of_use() {
     assert_eq!(shop.recovered.report.records_replayed, 0);
     let store: &CheckpointStore = &shop.recovered.store;
     assert_eq!(store.marks().unwrap(), []);
+}
+
+#[test]
+fn a_coordinator_that_ends_in_the_tail_is_named_so_that_its_row_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(10);
+    let coordinator = EntityKey::Reservation(ReservationId(77));
+    let items = vec![Item { sku: sku(1), quantity: 1 }, Item { sku: sku(2), quantity: 1 }];
+    let requested =
+        ReservationEvent::Requested { items: items.clone(), ttl_ms: 60_000, partial: false, customer: None };
+    for event in [requested, ReservationEvent::Granted { items }] {
+        shop.record(coordinator.clone(), Event::Reservation(event), Some(stamp(77)));
+    }
+    shop.flush();
+    shop.checkpoint();
+    for event in [ReservationEvent::Released, ReservationEvent::Settled] {
+        shop.record(coordinator.clone(), Event::Reservation(event), None);
+    }
+    let last = shop.sequences()[usize::from(coordinator.partition())];
+    shop.flush();
+    let mut shop = shop.restart();
+    assert_is(&shop.recovered, &shop.model, &shop.sequences(), "ended in the tail");
+    assert_eq!(
+        shop.recovered.over,
+        [(coordinator.clone(), last)],
+        "law 2: or the row would come alive again"
+    );
+    // Made and ended within the tail, it has no row that could.
+    let over = std::mem::take(&mut shop.recovered.over);
+    shop.recovered.store.delete(over).unwrap();
+    let mark = shop.mark(shop.recovered.journal.next_frame());
+    shop.recovered.store.finish_round(&mark).unwrap();
+    let shop = shop.restart();
+    assert_eq!(shop.recovered.over, []);
+    assert!(!shop.recovered.world.entities.contains_key(&coordinator));
+    assert_is(&shop.recovered, &shop.model, &shop.sequences(), "its row is gone");
+}
+
+#[test]
+fn a_long_tail_leaves_no_more_answers_than_are_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(root.path());
+    shop.trade(200);
+    let (model, sequences, path) = (shop.model.clone(), shop.sequences(), shop.path());
+    drop(shop);
+    let directory = DataDirectory::open(&path).unwrap();
+    let mut told = Vec::new();
+    let recovered = recover_keeping(&directory, SMALL, 50, &mut |progress| told.push(progress)).unwrap();
+    assert_is(&recovered, &model, &sequences, "bounded");
+    let kept: Vec<_> = recovered.world.memory.iter().cloned().collect();
+    let all: Vec<_> = model.memory.iter().cloned().collect();
+    assert!(all.len() > 300, "{}", all.len());
+    assert_eq!(kept, all[all.len() - 50..], "law 11: the newest");
+    let Some(Progress::Journal { bytes, bytes_total, records: 600 }) = told.iter().rev().nth(1) else {
+        panic!("{told:?}");
+    };
+    assert_eq!(bytes, bytes_total);
 }

@@ -98,7 +98,7 @@ impl Shop {
     pub(crate) fn record(&mut self, entity: EntityKey, event: Event, request: Option<RequestStamp>) {
         let entry = Entry { entity, request, event };
         let recorded = self.append(&entry);
-        self.model.apply(&entry, recorded).unwrap();
+        self.model.apply((&entry.entity).into(), &entry.event, recorded, entry.request).unwrap();
     }
 
     fn append(&mut self, entry: &Entry) -> Recorded {
@@ -206,7 +206,7 @@ impl Shop {
             2 if step > 30 && step % 8 == 2 => {
                 // Units of the step twenty before, which held some of the same SKU.
                 let reservation = ReservationId(u128::from(step - 20));
-                let held = self.model.ended.contains_key(&reservation) || (step - 20) % 4 != 2;
+                let held = self.model.memory.by_key().1.contains_key(&reservation) || (step - 20) % 4 != 2;
                 let event = match (held, step % 3) {
                     (true, _) => StockEvent::Adjusted {
                         delta: 2,

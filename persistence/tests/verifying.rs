@@ -4,10 +4,10 @@ use std::fs;
 
 use doorbuster_engine::event::{EntityKey, Event};
 use doorbuster_engine::identity::{Fingerprint, RequestStamp, ReservationId};
-use doorbuster_engine::stock::StockEvent;
+use doorbuster_engine::stock::{Home, StockEvent};
 use doorbuster_persistence::error::StartError;
 use doorbuster_persistence::segment::segment_name;
-use doorbuster_persistence::verify::verify;
+use doorbuster_persistence::verify::{VerifyReport, verify};
 
 use crate::shop::{Shop, sku, stamp};
 use crate::support::last_segment;
@@ -34,6 +34,16 @@ fn a_sound_directory_passes_and_says_what_was_checked() {
         assert!(report.laws[law - 1].checks > 0, "law {law}");
     }
     assert_eq!(report.laws[3].checks, 0, "law 4 is not for bytes to show");
+    assert!(report.laws[3].checked.is_none() && report.laws[3].not_seen.is_some());
+    // One mark: its frame and each partition; and every row.
+    assert_eq!(report.laws[2].checks, 1 + 256 + report.checkpoint_rows, "law 3");
+    assert_eq!(
+        (report.laws[8].events, report.laws[8].checks),
+        (135, 180),
+        "law 9: each record, and each frame"
+    );
+    assert_eq!((report.laws[9].events, report.laws[9].checks), (135, 135 + report.checkpoint_rows), "law 10");
+    assert_eq!((report.schema, report.sound), (VerifyReport::SCHEMA, true));
     let text = bincode::serde::encode_to_vec(&report, bincode::config::standard()).unwrap();
     assert!(!text.is_empty());
 }
@@ -87,6 +97,22 @@ fn each_wrong_is_found_under_its_law() {
         let problem = &report.problems[0];
         assert!(problem.file.as_ref().is_some_and(|file| file.exists()), "{name}: {problem:?}");
         assert!(problem.offset.is_some(), "{name}");
+    }
+}
+
+#[test]
+fn units_held_for_a_coordinator_that_never_was_are_found() {
+    let root = tempfile::tempdir().unwrap();
+    for (number, home) in [(1_u128, Home::Order), (2, Home::Reservation)] {
+        let path = root.path().join(number.to_string());
+        let mut shop = Shop::open(&path);
+        shop.trade(12);
+        let reservation = ReservationId(number);
+        let held = StockEvent::PartHeld { reservation, quantity: 1, home };
+        shop.record_unchecked(EntityKey::Sku(sku(1)), Event::Stock(held), None);
+        shop.flush();
+        drop(shop);
+        assert_eq!(laws_broken(&path), [6], "{home:?}");
     }
 }
 

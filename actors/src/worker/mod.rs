@@ -209,7 +209,7 @@ impl Worker {
             flush_scheduled: Cell::new(false),
             allowance: Cell::new(0),
             dirty: RefCell::new(seed.dirty),
-            gone: RefCell::default(),
+            gone: RefCell::new(seed.gone),
             remembered: RefCell::new(seed.remembered),
             deferred: RefCell::default(),
             parked: RefCell::default(),

@@ -479,6 +479,11 @@ impl Stock {
             .map(|(id, hold)| (id.request_key(), hold.fingerprint, hold.expires_at))
     }
 
+    /// Every part of a saga held here, with the kind of its coordinator.
+    pub fn held_parts(&self) -> impl Iterator<Item = (ReservationId, Home)> + '_ {
+        self.holds.iter().filter_map(|(id, hold)| Some((*id, hold.home?)))
+    }
+
     /// Ledger entries kept in memory, newest first; the opening is the last when nothing was spilled before it.
     pub fn recent_ledger(&self) -> Vec<LedgerEntry> {
         self.ledger.iter().rev().cloned().collect()
