@@ -17,29 +17,23 @@ impl Order {
         recorded: Recorded,
         request: Option<RequestStamp>,
     ) -> Folded {
-        self.version = self.version.checked_add(1).expect("Invariant: a version fits u64");
+        self.version = self.version.checked_add(1).expect("law 10: a version fits u64");
         self.note(event, recorded);
         match event {
             OrderEvent::Started(draft) => {
-                assert!(self.is_absent(), "Invariant: an order starts once");
+                assert!(self.is_absent(), "law 10: an order starts once");
                 self.start(draft, recorded);
                 self.checkout = request;
                 Folded::default()
             }
             OrderEvent::UnitsReserved => {
-                assert!(
-                    self.stage == Stage::Holding,
-                    "Invariant: units are reserved after they were asked for"
-                );
+                assert!(self.stage == Stage::Holding, "law 6: units are reserved after they were asked for");
                 self.stage = Stage::Paying(Paying::Asked);
                 self.reserved = Some(recorded);
                 Folded::default()
             }
             OrderEvent::UnitsRefused { shortages } => {
-                assert!(
-                    self.stage == Stage::Holding,
-                    "Invariant: units are refused after they were asked for"
-                );
+                assert!(self.stage == Stage::Holding, "law 6: units are refused after they were asked for");
                 self.stage = Stage::Off(Off::Refused);
                 self.settle_payers(|_| Err(Refusal::InsufficientStock(shortages.clone())))
             }
@@ -62,7 +56,7 @@ impl Order {
                 Folded::default()
             }
             OrderEvent::VoidRequested { by_request, refund } => {
-                assert!(!self.units_freed, "Invariant: a charge is cancelled before its units go back");
+                assert!(!self.units_freed, "law 8: a charge is cancelled before its units go back");
                 self.stage = Stage::Voiding { by_request: *by_request, refund: *refund };
                 if *by_request {
                     self.cancel = request;
@@ -90,7 +84,7 @@ impl Order {
             OrderEvent::Placed { reference } => {
                 assert!(
                     matches!(self.stage, Stage::Paying(_) | Stage::Voiding { .. }),
-                    "Invariant: an order is placed once, while its units are pinned"
+                    "law 8: an order is placed once, while its units are pinned"
                 );
                 self.stage = Stage::Placed;
                 self.captured = self.totals.total;
@@ -99,14 +93,14 @@ impl Order {
                 self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::Placed)))
             }
             OrderEvent::UnitsSold => {
-                assert!(self.stage == Stage::Placed, "Invariant: only a placed order sells");
+                assert!(self.stage == Stage::Placed, "law 6: only a placed order sells");
                 self.units_sold = true;
                 Folded::default()
             }
             OrderEvent::UnitsFreed => {
                 assert!(
                     matches!(self.stage, Stage::Off(_)),
-                    "Invariant: only an order that is off frees its units"
+                    "law 6: only an order that is off frees its units"
                 );
                 self.units_freed = true;
                 Folded::default()
@@ -143,7 +137,7 @@ impl Order {
             }
             OrderEvent::UnitsRestocked { refund } => {
                 let done = self.refunds.iter_mut().find(|known| known.view.id == *refund);
-                done.expect("Invariant: only a known refund restocks").restocked = true;
+                done.expect("law 7: only a known refund restocks").restocked = true;
                 Folded::default()
             }
             OrderEvent::Fulfilled { fulfilment, lines, tracking } => {
@@ -158,10 +152,7 @@ impl Order {
                 Folded::settle(request, || Ok(Answer::Fulfilment(view)))
             }
             OrderEvent::Completed => {
-                assert!(
-                    self.state() == OrderState::Fulfilled,
-                    "Invariant: only a fulfilled order is completed"
-                );
+                assert!(self.state() == OrderState::Fulfilled, "law 10: only a fulfilled order is completed");
                 self.completed = true;
                 Folded::default()
             }
@@ -175,7 +166,7 @@ impl Order {
             name: line.name.clone(),
             quantity: line.quantity,
             unit_price: line.unit_price,
-            total: line.unit_price.checked_times(line.quantity).expect("Invariant: a cart's line totals fit"),
+            total: line.unit_price.checked_times(line.quantity).expect("law 7: a cart's line totals fit"),
             fulfilled: 0,
             refunded: 0,
         });
@@ -198,12 +189,12 @@ impl Order {
         done.view.state = RefundState::Succeeded;
         let (request, cancels, view) = (done.request.take(), done.cancels, done.view.clone());
         let refunded = self.refunded.checked_add(view.amount);
-        self.refunded = refunded.expect("Invariant: refunds are in the order's currency and fit");
-        assert!(self.refunded.amount <= self.captured.amount, "Invariant: refunded <= captured");
+        self.refunded = refunded.expect("law 7: refunds are in the order's currency and fit");
+        assert!(self.refunded.amount <= self.captured.amount, "law 7: refunded <= captured");
         for units in &view.lines {
             let line = self.line_mut(units.line);
-            line.refunded = line.refunded.checked_add(units.quantity).expect("Invariant: units fit");
-            assert!(line.refunded <= line.quantity, "Invariant: refunded units <= ordered units");
+            line.refunded = line.refunded.checked_add(units.quantity).expect("law 10: units fit");
+            assert!(line.refunded <= line.quantity, "law 7: refunded units <= ordered units");
         }
         self.cancelled |= cancels;
         Folded::settle(request, || {
@@ -214,8 +205,8 @@ impl Order {
     fn fold_fulfilled(&mut self, view: &FulfilmentView, recorded: Recorded) {
         for units in &view.lines {
             let line = self.line_mut(units.line);
-            line.fulfilled = line.fulfilled.checked_add(units.quantity).expect("Invariant: units fit");
-            assert!(line.fulfilled <= line.quantity, "Invariant: fulfilled units <= ordered units");
+            line.fulfilled = line.fulfilled.checked_add(units.quantity).expect("law 10: units fit");
+            assert!(line.fulfilled <= line.quantity, "law 10: fulfilled units <= ordered units");
         }
         self.fulfilments.push(view.clone());
         let left =
@@ -257,8 +248,8 @@ impl Order {
         reason: Option<String>,
         recorded: Recorded,
     ) -> RefundView {
-        assert!(self.stage == Stage::Placed, "Invariant: money goes back only after it came");
-        assert!(self.refund(id).is_none(), "Invariant: a refund is asked for once");
+        assert!(self.stage == Stage::Placed, "law 7: money goes back only after it came");
+        assert!(self.refund(id).is_none(), "law 7: a refund is asked for once");
         RefundView {
             id,
             order: self.id,
@@ -273,8 +264,8 @@ impl Order {
 
     fn pending_refund(&mut self, id: RefundId) -> &mut Refund {
         let refund = self.refunds.iter_mut().find(|refund| refund.view.id == id);
-        let refund = refund.expect("Invariant: only a known refund ends");
-        assert!(refund.view.state == RefundState::Pending, "Invariant: a refund ends once");
+        let refund = refund.expect("law 7: only a known refund ends");
+        assert!(refund.view.state == RefundState::Pending, "law 7: a refund ends once");
         refund
     }
 
@@ -282,7 +273,7 @@ impl Order {
         self.lines
             .iter_mut()
             .find(|known| known.line == line)
-            .expect("Invariant: units are of a line of the order")
+            .expect("law 10: units are of a line of the order")
     }
 
     fn note(&mut self, event: &OrderEvent, recorded: Recorded) {

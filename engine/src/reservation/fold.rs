@@ -17,7 +17,7 @@ impl Reservation {
             ReservationEvent::Requested { items, ttl_ms, partial, customer } => {
                 assert!(
                     self.is_finished() && self.granted.is_empty(),
-                    "Invariant: a reservation is asked for once, or again after a refusal"
+                    "law 2: a reservation is asked for once, or again after a refusal"
                 );
                 *self = Self {
                     phase: ReservationPhase::Requested,
@@ -70,13 +70,13 @@ impl Reservation {
     }
 
     fn settle(&self, request: Option<RequestStamp>) -> Folded {
-        let record = self.record().expect("Invariant: what is granted has a record");
+        let record = self.record().expect("law 6: what is granted has a record");
         Folded::settle(request, || Ok(Answer::Reservation(record)))
     }
 
     /// Law 2: each phase is left once, so only one ending is ever recorded.
     fn leave(&mut self, from: ReservationPhase, to: ReservationPhase) {
-        assert!(self.phase == from, "Invariant: {from:?} goes before {to:?}");
+        assert!(self.phase == from, "law 2: {from:?} goes before {to:?}");
         self.phase = to;
     }
 }

@@ -120,3 +120,25 @@ fn the_engine_matches_without_wildcards() {
     }
     assert_none("wildcard arms hide new variants", &offences);
 }
+
+#[test]
+fn what_a_fold_refuses_names_its_law() {
+    let mut folds = 0;
+    let mut offences = vec![];
+    for file in rust_files() {
+        if !(file.path.starts_with("engine/src/") && file.path.ends_with("/fold.rs")) {
+            continue;
+        }
+        folds += 1;
+        for (number, line) in (1..).zip(file.text.lines()) {
+            // Messages stand alone on their line or behind the condition; a law's begin with its number.
+            let message = line.contains("assert!(") || line.contains(".expect(") || line.contains("panic!(");
+            if line.contains("\"Invariant") || (message && line.contains('"') && !line.contains("\"law ")) {
+                let by_violation = line.contains("{violation}");
+                offences.extend((!by_violation).then(|| format!("{}:{number}", file.path)));
+            }
+        }
+    }
+    assert_eq!(folds, 4, "one fold a machine");
+    assert_none("a fold's assertion begins with the law it keeps, so that verify can name it", &offences);
+}

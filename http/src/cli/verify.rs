@@ -11,6 +11,7 @@ use super::serve::RecoveryBar;
 
 /// Read a stopped engine's whole journal and check every law.
 ///
+/// Names each law with the events it was checked at, the number of checks, and what bytes on disk cannot show of it.
 /// Changes nothing. Refuses while an engine runs on the directory. Exit code 0: sound; 1: something is wrong; others as
 /// shown by `doorbuster --help`.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +19,7 @@ pub struct VerifyArguments {
     /// The data directory given to serve
     #[arg(long, env = "DOORBUSTER_DATA", default_value = "./data")]
     pub data: PathBuf,
-    /// Report as one JSON object
+    /// Report as one JSON object, whose fields docs/formats.md describes
     #[arg(long)]
     pub json: bool,
 }
@@ -63,9 +64,13 @@ fn tell(report: &VerifyReport) {
     println!("{figures}");
     let mut laws = Table::new();
     plain(&mut laws);
-    laws.set_header(["law", "checked", "what it says"]);
+    laws.set_header(["law", "events", "checks", "what it says, what was checked, and what no byte can show"]);
     for law in &report.laws {
-        laws.add_row([law.law.to_string(), law.checks.to_string(), law.text.to_owned()]);
+        let mut words = law.text.to_owned();
+        for (lead, more) in [("\nchecked: ", law.checked), ("\nnot seen: ", law.not_seen)] {
+            words.extend(more.map(|more| format!("{lead}{more}")));
+        }
+        laws.add_row([law.law.to_string(), law.events.to_string(), law.checks.to_string(), words]);
     }
     println!("{laws}");
     if let Some(cut) = &report.cut {
@@ -80,7 +85,7 @@ fn tell(report: &VerifyReport) {
         println!("law {}{place}: {}", problem.law, problem.what);
     }
     if report.is_sound() {
-        println!("Sound: every law holds ({:.2} s).", report.seconds);
+        println!("Sound: every law that bytes can show holds ({:.2} s).", report.seconds);
     } else {
         println!("Not sound: {} problems.", report.problems.len());
     }

@@ -206,6 +206,19 @@ fn an_acknowledged_reservation_survives_a_kill_and_a_shutdown_ends_with_0() {
     let report: serde_json::Value = serde_json::from_slice(&verify.stdout).unwrap();
     assert_eq!(report["problems"], serde_json::json!([]));
     assert!(report["records"].as_u64().unwrap() >= 13, "{report}");
+    // The form that docs/formats.md promises.
+    assert_eq!((&report["schema"], &report["sound"]), (&serde_json::json!(1), &serde_json::json!(true)));
+    let laws = report["laws"].as_array().unwrap();
+    assert_eq!(laws.len(), 11);
+    for (law, number) in laws.iter().zip(1..) {
+        assert_eq!(law["law"], number, "{law}");
+        assert!(law["text"].is_string() && law["events"].is_u64() && law["checks"].is_u64(), "{law}");
+        assert!(law["checked"].is_string() || law["not_seen"].is_string(), "{law}");
+    }
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats.md")).unwrap();
+    for field in report.as_object().unwrap().keys().chain(laws[0].as_object().unwrap().keys()) {
+        assert!(page.contains(&format!("`{field}`")), "docs/formats.md lacks {field}");
+    }
 }
 
 #[test]
