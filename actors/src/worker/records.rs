@@ -32,13 +32,15 @@ impl Worker {
         if allowance >= bytes || mutant::active(Mutant::IgnoreStorageFull) {
             return true;
         }
-        let wanted = bytes.max(CLAIM_BYTES);
         let journal = &self.shared.journal;
         let headroom = journal.frame_bytes_max() / HEADROOM_PART;
         let claimable = usize::try_from(journal.stats().claimable_bytes).unwrap_or(usize::MAX);
         if !ends_something && claimable < bytes.saturating_add(headroom) {
             return false;
         }
+        // Where room is scarce nobody keeps any in hand: another worker's sagas would starve beside it.
+        let plenty = CLAIM_BYTES.saturating_mul(self.shared.inboxes.len()).saturating_add(headroom);
+        let wanted = if claimable > plenty { bytes.max(CLAIM_BYTES) } else { bytes };
         let claimed = journal.claim(wanted).or_else(|_| journal.claim(bytes));
         match claimed {
             Ok(claim) => {
