@@ -362,5 +362,5 @@ pub(crate) fn load(
         return Ok(None);
     }
     let snapshot: Snapshot = decode(&row.blob)?;
-    Ok(Some(crate::worker::Stored { snapshot, sequence: row.sequence, dirty: false }))
+    Ok(Some(crate::worker::Stored { snapshot, sequence: row.sequence, dirty: false, saved_in: 0 }))
 }

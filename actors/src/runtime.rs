@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use crossbeam_utils::atomic::AtomicCell;
 use doorbuster_engine::answer::Folded;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
-use doorbuster_engine::identity::{Position, RequestStamp, Timestamp};
+use doorbuster_engine::identity::{Position, RequestStamp, ReservationId, Sku, Timestamp};
 use doorbuster_engine::payment::PaymentProvider;
 use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
 use doorbuster_persistence::checkpoint::CheckpointStore;
@@ -122,7 +122,10 @@ impl Default for Limits {
 pub(crate) struct Seed {
     pub(crate) entities: Vec<(EntityKey, Stored)>,
     pub(crate) dirty: Vec<EntityKey>,
+    /// What has ended since the checkpoint, with the sequence of its last event.
     pub(crate) gone: Vec<(EntityKey, u64)>,
+    /// Parts held for nobody: the first thing the worker does is to give them back.
+    pub(crate) strays: Vec<(Sku, ReservationId, doorbuster_engine::stock::Home)>,
     pub(crate) remembered: Vec<Remembered>,
     pub(crate) sequences: Sequences,
 }
@@ -275,6 +278,7 @@ impl Shared {
             snapshot: Snapshot::absent(entity),
             sequence: 0,
             dirty: false,
+            saved_in: 0,
         });
         let (mut untold, mut spilled) = (Vec::new(), Vec::new());
         let partition = entity.partition();

@@ -268,6 +268,10 @@ impl EntityActor {
     /// A SKU's answer to a step.
     pub(crate) fn step_done(&mut self, done: &StepDone) {
         match (done.kind, done.outcome) {
+            // A late copy of a hold, granted when all was over: nobody else would end it (law 6).
+            (StepKind::Hold { .. }, StepOutcome::Held(_)) if !self.snapshot.keeps_units() => {
+                self.send_step(&done.sku, StepKind::Free);
+            }
             (StepKind::Hold { .. }, outcome) => self.hold_answered(&done.sku, outcome),
             (StepKind::Sell, _) => self.round_answered(Tag::Sell, &done.sku),
             (StepKind::Free, _) => self.round_answered(Tag::Free, &done.sku),

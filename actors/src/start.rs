@@ -8,8 +8,9 @@ use crossbeam_channel::Receiver;
 use crossbeam_utils::atomic::AtomicCell;
 use doorbuster_engine::cart::CartStatus;
 use doorbuster_engine::event::EntityKey;
-use doorbuster_engine::identity::{RequestStamp, Timestamp};
-use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Memo, Settled, Snapshot, World};
+use doorbuster_engine::identity::{Fingerprint, OrderId, RequestStamp, ReservationId, Sku, Timestamp};
+use doorbuster_engine::stock::Home as PartHome;
+use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Memo, OrderedMap, Settled, Snapshot, World};
 use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind, ColdRow};
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::error::{CheckpointError, StartError};
@@ -244,6 +245,7 @@ fn share_out(
             }
         }
     }
+    let strays = strays_among(&entities);
     for ((entity, snapshot), touched) in entities.into_iter().zip(std::mem::take(&mut recovered.touched)) {
         recall_running(&entity, &snapshot, index);
         if let Snapshot::Stock(stock) = &snapshot {
@@ -254,14 +256,47 @@ fn share_out(
         if dirty {
             seed.dirty.push(entity.clone());
         }
-        seed.entities.push((entity, Stored { snapshot, sequence: touched, dirty }));
+        seed.entities.push((entity, Stored { snapshot, sequence: touched, dirty, saved_in: 0 }));
     }
     for (entity, sequence) in std::mem::take(&mut recovered.over) {
         if let Some(seed) = seeds.get_mut(usize::from(entity.partition()) % workers) {
             seed.gone.push((entity, sequence));
         }
     }
+    for seed in &mut seeds {
+        seed.gone.sort();
+    }
+    for (sku, reservation, home) in strays {
+        let worker = usize::from(EntityKey::Sku(sku.clone()).partition()) % workers;
+        if let Some(seed) = seeds.get_mut(worker) {
+            seed.strays.push((sku, reservation, home));
+        }
+    }
     seeds
+}
+
+/// Parts held for coordinators that are over: a late copy of a step was granted, and the engine ended before it was given
+/// back (law 6). Every coordinator that keeps units is in memory, so whoever is not there keeps none.
+fn strays_among(entities: &OrderedMap<EntityKey, Snapshot>) -> Vec<(Sku, ReservationId, PartHome)> {
+    let mut strays = Vec::new();
+    for snapshot in entities.values() {
+        let Snapshot::Stock(stock) = snapshot else { continue };
+        for (reservation, home) in stock.parts() {
+            let coordinator = coordinator_of(reservation, home);
+            if !entities.get(&coordinator).is_some_and(Snapshot::keeps_units) {
+                strays.push((stock.sku().clone(), reservation, home));
+            }
+        }
+    }
+    strays
+}
+
+/// Who coordinates a part.
+pub(crate) fn coordinator_of(reservation: ReservationId, home: PartHome) -> EntityKey {
+    match home {
+        PartHome::Reservation => EntityKey::Reservation(reservation),
+        PartHome::Order => EntityKey::Order(OrderId(reservation.0)),
+    }
 }
 
 /// Takes the keys of requests that still run, and of reservations that are held, into the index.
@@ -274,9 +309,10 @@ pub(crate) fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &Re
             }
         }
         Snapshot::Reservation(reservation) => {
-            if let Some(request) = reservation.request() {
-                index.open(request, home);
-            }
+            // One made without a key is found by its id all the same.
+            let key = reservation.id().request_key();
+            let request = reservation.request().unwrap_or(RequestStamp { key, fingerprint: Fingerprint(0) });
+            index.open(request, home);
         }
         Snapshot::Cart(cart) => {
             if let CartStatus::CheckingOut { request: Some(request), .. } = cart.status() {

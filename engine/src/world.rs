@@ -100,6 +100,15 @@ impl Snapshot {
         }
     }
 
+    /// Whether a saga's units that are held for it are its business: it asks for them, keeps them or is about to sell them.
+    pub fn keeps_units(&self) -> bool {
+        match self {
+            Self::Reservation(reservation) => reservation.keeps_units(),
+            Self::Order(order) => order.keeps_units(),
+            Self::Stock(_) | Self::Cart(_) => false,
+        }
+    }
+
     /// The earliest timer it needs, SKUs apart (their reservations each have one).
     pub fn due(&self) -> Option<Timestamp> {
         match self {

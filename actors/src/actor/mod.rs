@@ -161,7 +161,7 @@ impl EntityActor {
             position: Position(0),
             last_batch: 0,
             dirty: stored.dirty,
-            saved_in: 0,
+            saved_in: stored.saved_in,
             over: false,
             stats,
             waiters: Vec::new(),
@@ -397,8 +397,8 @@ impl EntityActor {
         if matches!(self.snapshot, Snapshot::Stock(_)) {
             let snapshot = std::mem::replace(&mut self.snapshot, Snapshot::absent(&self.entity));
             self.over = true;
-            self.worker
-                .lay_down(&self.entity, Stored { snapshot, sequence: self.sequence, dirty: self.dirty });
+            let (sequence, dirty, saved_in) = (self.sequence, self.dirty, self.saved_in);
+            self.worker.lay_down(&self.entity, Stored { snapshot, sequence, dirty, saved_in });
             return;
         }
         // The row must be in the store, not only on its way there, before the next reader looks for it.

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::actor::EntityActor;
 use crate::checkpointer::Portion;
 use crate::gate::Gate;
-use crate::message::{Parcel, Slot};
+use crate::message::{Body, Parcel, Slot, Step, StepKind};
 use crate::runtime::Shared;
 use crate::stats::ActorStats;
 use crate::types::{ActorReport, Verdict};
@@ -110,7 +110,7 @@ pub(crate) enum Seat {
 impl Seat {
     /// The seat of an entity to which nothing has happened yet.
     fn vacant(entity: &EntityKey) -> Self {
-        Self::Idle(Stored { snapshot: Snapshot::absent(entity), sequence: 0, dirty: false })
+        Self::Idle(Stored { snapshot: Snapshot::absent(entity), sequence: 0, dirty: false, saved_in: 0 })
     }
 }
 
@@ -122,6 +122,8 @@ pub(crate) struct Stored {
     pub(crate) sequence: u64,
     /// Whether the checkpoint does not have it yet.
     pub(crate) dirty: bool,
+    /// The checkpoint round it was handed to: until that round is done its row may still be on its way.
+    pub(crate) saved_in: u64,
 }
 
 /// A worker's part of a checkpoint round.
@@ -217,6 +219,11 @@ impl Worker {
             shared,
         });
         worker.seat(seed.entities);
+        for (sku, reservation, home) in seed.strays {
+            let from = crate::start::coordinator_of(reservation, home);
+            let step = Step { from, reservation, kind: StepKind::Free };
+            worker.dispatch(Parcel::new(EntityKey::Sku(sku), Body::Step(step)));
+        }
         actix_rt::spawn(crate::housekeeping::listen(Rc::clone(&worker), inbox));
         actix_rt::spawn(crate::housekeeping::sweep(Rc::clone(&worker)));
         worker

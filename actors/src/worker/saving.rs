@@ -35,6 +35,11 @@ impl Worker {
         )
     }
 
+    /// Takes the names of what has ended since they were last taken.
+    pub(crate) fn take_gone(&self) -> Vec<(EntityKey, u64)> {
+        std::mem::take(&mut self.gone.borrow_mut())
+    }
+
     /// Writes a state to the checkpoint once it is durable, and before it what its events left behind: a replay skips
     /// what a row reflects, so a row must never be there without its answers.
     pub(crate) fn save(&self, entity: &EntityKey, snapshot: &Snapshot, sequence: u64) {
@@ -61,6 +66,7 @@ impl Worker {
         let mut seats = self.seats.borrow_mut();
         let Some(Seat::Idle(stored)) = seats.get_mut(entity) else { return };
         stored.dirty = false;
+        stored.saved_in = self.round.borrow().number;
         let (snapshot, sequence) = (stored.snapshot.clone(), stored.sequence);
         drop(seats);
         self.save(entity, &snapshot, sequence);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::actor::{EntityActor, Turn};
 use crate::checkpointer::Portion;
-use crate::message::{Body, Parcel, Seen, StepDone, StepKind, StepOutcome};
+use crate::message::{Body, Parcel, Seen, Step, StepDone, StepKind, StepOutcome};
 use crate::stats::ActorStats;
 use crate::types::ActorReport;
 use actix::{Actor, Addr};
@@ -264,8 +264,11 @@ impl Worker {
                 let told = Body::Internal(Command::Order(OrderCommand::CartTold));
                 self.send(Parcel::new(EntityKey::Order(order), told));
             }
-            Body::Query(query) => query(None)(),
+            // Only what is not there reads as absent. What cannot be had now stays unanswered, which says `recovering`.
+            Body::Query(query) if matches!(refusal, Refusal::NotFound(_)) => query(None)(),
+            Body::Query(query) => drop(query),
             Body::Fence(slot, verdict) => self.reply_now(slot, verdict),
+            Body::StepDone(done) => self.free_what_nobody_asked_for(&parcel.to, &done, refusal),
             Body::Checkpoint => {
                 // Its state cannot be had, or it left while the round ran: only the former spoils the round.
                 let quarantined = matches!(self.seats.borrow().get(&parcel.to), Some(Seat::Quarantined));
@@ -273,7 +276,17 @@ impl Worker {
                 round.awaited.remove(&parcel.to);
                 round.failed |= quarantined;
             }
-            Body::StepDone(_) | Body::Internal(_) | Body::Unpark | Body::Retire => {}
+            Body::Internal(_) | Body::Unpark | Body::Retire => {}
+        }
+    }
+
+    /// A late copy of a hold was granted after its coordinator had left: nobody else would end it (law 6).
+    fn free_what_nobody_asked_for(&self, coordinator: &EntityKey, done: &StepDone, refusal: &Refusal) {
+        if let (EntityKey::Reservation(reservation), StepOutcome::Held(_), Refusal::NotFound(_)) =
+            (coordinator, done.outcome, refusal)
+        {
+            let step = Step { from: coordinator.clone(), reservation: *reservation, kind: StepKind::Free };
+            self.send(Parcel::new(EntityKey::Sku(done.sku.clone()), Body::Step(step)));
         }
     }
 

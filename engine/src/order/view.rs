@@ -137,6 +137,15 @@ impl Order {
         }
     }
 
+    /// Whether units held for it are to stay: it asks for them, keeps them or is about to sell them.
+    pub fn keeps_units(&self) -> bool {
+        match self.stage {
+            Stage::Holding | Stage::Paying(_) | Stage::Voiding { .. } => true,
+            Stage::Placed => !self.units_sold,
+            Stage::Absent | Stage::Off(_) => false,
+        }
+    }
+
     /// Whether it may leave memory: nothing to do, nobody waits, no payment open.
     pub fn is_finished(&self) -> bool {
         let waited_for = self.checkout.is_some() || self.confirm.is_some() || self.cancel.is_some();

@@ -210,6 +210,18 @@ impl Reservation {
         }
     }
 
+    /// Whether units held for it are to stay: it asks for them, keeps them or is about to sell them.
+    pub fn keeps_units(&self) -> bool {
+        match self.phase {
+            ReservationPhase::Requested | ReservationPhase::Held | ReservationPhase::Committed => true,
+            ReservationPhase::Absent
+            | ReservationPhase::Refused
+            | ReservationPhase::Released
+            | ReservationPhase::Expired
+            | ReservationPhase::Settled => false,
+        }
+    }
+
     /// The record as it stands, final state included; `None` until it is granted, and for ever if it was refused.
     pub fn record(&self) -> Option<ReservationRecord> {
         if self.granted.is_empty() {

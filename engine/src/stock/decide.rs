@@ -178,7 +178,10 @@ impl Stock {
         }
         match self.part(reservation) {
             // A late copy of a hold that already ended must not hold again: nobody would ever end it.
-            PartStatus::Sold | PartStatus::Freed if mutant::active(Mutant::ForgetEndedParts) => {}
+            PartStatus::Sold if mutant::active(Mutant::ForgetEndedParts) => {}
+            // A refused reservation may be asked for again under its key (law 4). Where this is a late copy, its coordinator
+            // hears that units are held and gives them back.
+            PartStatus::Freed if home == Home::Reservation => {}
             PartStatus::Held(_) | PartStatus::Sold | PartStatus::Freed => return Decision::Nothing,
             PartStatus::Absent => {}
         }

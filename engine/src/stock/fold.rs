@@ -4,7 +4,9 @@ use crate::answer::{Answer, Folded, ReservationState};
 use crate::identity::{Recorded, RequestStamp, ReservationId};
 use crate::mutant::{self, Mutant};
 
-use super::{Hold, LedgerEntry, LedgerKind, PartStatus, RESTOCK_MEMORY_MS, Stock, StockEvent};
+use super::{
+    Hold, LedgerEntry, LedgerKind, PartStatus, RESTOCK_MEMORY_MS, RESTOCKS_KEPT_MIN, Stock, StockEvent,
+};
 
 impl Stock {
     /// Folds one event.
@@ -210,7 +212,8 @@ impl Stock {
         let now = recorded.at;
         self.ended_parts.forget_before(now);
         while let Some((_, at)) = self.restocked.front() {
-            if at.plus_ms(RESTOCK_MEMORY_MS) > now {
+            // The newest are kept whatever the time: the wall clock may jump while a copy of a step is on its way.
+            if at.plus_ms(RESTOCK_MEMORY_MS) > now || self.restocked.len() <= RESTOCKS_KEPT_MIN {
                 break;
             }
             self.restocked.pop_front();

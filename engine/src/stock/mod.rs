@@ -38,6 +38,9 @@ pub const RESERVATION_LIFE_MAX_MS: u64 = 86_400_000;
 /// How long a restocking step is remembered, so that a repeat after a long outage does not add units twice.
 const RESTOCK_MEMORY_MS: u64 = 7 * 86_400_000;
 
+/// Restocking steps remembered however old they are.
+const RESTOCKS_KEPT_MIN: usize = 16;
+
 /// A SKU's stock, as an admin sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StockView {
@@ -468,6 +471,11 @@ impl Stock {
             Some(_) => PartStatus::Absent,
             None => self.ended_parts.get(id).unwrap_or(PartStatus::Absent),
         }
+    }
+
+    /// Every part held here for a saga, and what coordinates it.
+    pub fn parts(&self) -> impl Iterator<Item = (ReservationId, Home)> + '_ {
+        self.holds.iter().filter_map(|(id, hold)| Some((*id, hold.home?)))
     }
 
     /// Every public reservation held here with its request's key and body hash, and when it ends: what an index and a

@@ -243,6 +243,11 @@ impl CheckpointStore {
     /// Hands the rows gathered so far to sled, as the next full batch or the round's end would.
     pub fn write_gathered(&self) -> Result<(), CheckpointError> {
         let _turn = self.turn.lock();
+        if !self.gathered.lock().waiting.rows.is_empty() {
+            // Answers, ledger pages and index entries come before the rows that reflect them, and lie in trees of their own:
+            // a power cut that kept a row and lost its answer would take the answer back (law 5).
+            self.sync()?;
+        }
         let group = {
             let mut gathered = self.gathered.lock();
             gathered.writing = Arc::new(std::mem::take(&mut gathered.waiting));

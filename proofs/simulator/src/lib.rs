@@ -1,7 +1,26 @@
 //! A deterministic world around the real engine: its actors, journal writer, checkpointer and recovery run in one thread
 //! over a simulated disk, clock, router, payment provider and clients. One seed gives one history.
 //!
-//! Start at [`random::Random`]: everything that is left to chance in a world is drawn from one of these.
+//! Start at [`world::live`], which lives the history of a seed. What the engine is compared with stands in [`model`], what
+//! is compared in [`checker`], what goes wrong in [`mischief`], who asks in [`clients`].
 
+// `shelf` is stock here and `self` is itself.
+#![allow(clippy::similar_names)]
+
+pub mod ask;
+pub mod broken;
+pub mod checker;
+pub mod clients;
+pub mod common;
 pub mod disk;
+pub mod host;
+pub mod journal;
+pub mod ledger;
+pub mod mischief;
+pub mod model;
+pub mod panics;
+pub mod provider;
 pub mod random;
+pub mod run;
+pub mod sometimes;
+pub mod world;

@@ -45,7 +45,8 @@ pub(super) struct Model {
     changes: u64,
     holders: BTreeMap<u128, Holder>,
     ended_parts: BTreeMap<u128, u64>,
-    restocks: BTreeMap<u128, u64>,
+    /// Oldest first.
+    restocks: Vec<(u128, u64)>,
 }
 
 impl Model {
@@ -89,12 +90,17 @@ impl Model {
 
     /// Takes one command and tells what it must come to, in the words of the tables.
     pub(super) fn take(&mut self, ask: Ask, now: u64) -> String {
+        let restocks_before = self.restocks.len();
         let outcome = self.judge(ask, now);
         if !outcome.starts_with('!') && outcome != "Nothing" && outcome != "Answer" {
             self.changes += 1;
             // Memories end by event time, never by asking.
             self.ended_parts.retain(|_, at| *at + 10_000 > now);
-            self.restocks.retain(|_, at| *at + 7 * 86_400_000 > now);
+            // The newest sixteen outlive any jump of the clock.
+            let fresh = usize::from(self.restocks.len() > restocks_before);
+            while self.restocks.len() - fresh > 16 && self.restocks[0].1 + 7 * 86_400_000 <= now {
+                self.restocks.remove(0);
+            }
         }
         outcome
     }
@@ -197,14 +203,20 @@ impl Model {
             },
             Ask::Free { id } => match self.end_part(id, now) {
                 None => "Nothing".into(),
-                Some(_) => "PartFreed".into(),
+                Some(_) => {
+                    // Odd ones are of reservations, which may try again under their key.
+                    if id % 2 == 1 {
+                        self.ended_parts.remove(&id);
+                    }
+                    "PartFreed".into()
+                }
             },
             Ask::Restock { step, quantity } => {
                 let units = i128::from(quantity).min(self.sold());
-                if units < 1 || self.restocks.contains_key(&step) {
+                if units < 1 || self.restocks.iter().any(|(done, _)| *done == step) {
                     return "Nothing".into();
                 }
-                self.restocks.insert(step, now);
+                self.restocks.push((step, now));
                 self.returns += units;
                 format!("Restocked={units}")
             }
