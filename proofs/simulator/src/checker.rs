@@ -148,7 +148,7 @@ impl Common {
             })?;
         }
         Self::judge_fit(&ask, answer)?;
-        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms);
+        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms);
         // An answer is kept from its event on, which may be long before it is heard.
         let told = self.model.told.get(&copy.stamp.key.0).filter(|_| settled);
         let (life, told_at_ms) = (self.life, told.map_or(business_ms, |told| told.at_ms));
@@ -164,7 +164,7 @@ impl Common {
 
     /// Whether an answer of that time may be forgotten by now.
     fn is_old(&self, at_ms: u64) -> bool {
-        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms);
+        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms);
         at_ms + ANSWERS_KEPT_MS <= business_ms + 1_000
     }
 
@@ -259,7 +259,7 @@ impl Common {
 
     fn judge_refusal(&mut self, copy: Copy, refusal: &Refusal) -> Checked {
         let ask = self.requests[copy.request].ask.clone();
-        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms);
+        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms);
         let unjustified =
             |what: &str| Broken { law: 4, seen: format!("{ask:?} was refused with {refusal:?}: {what}") };
         // What took effect under this key is told again, not refused.

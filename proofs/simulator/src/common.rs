@@ -161,6 +161,8 @@ pub struct Common {
     pub quarantined: BTreeMap<Sku, u64>,
     /// Whether the disk is full, or was so a moment ago.
     pub full_until_ms: u64,
+    /// The highest the wall clock showed in this life before it jumped back: business time stays there.
+    pub wall_high_ms: u64,
     /// Until when the disk is slow.
     pub slow_until_ms: u64,
     /// Whether a fault was injected that must end the engine.

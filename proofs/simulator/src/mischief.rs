@@ -59,6 +59,7 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
     }
     let jump = |by_ms: i64| {
         let mut common = lock(common);
+        common.wall_high_ms = common.wall_high_ms.max(common.clock.wall_ms());
         common.clock.offset_ms += by_ms;
         common.unhealthy_for(32_000);
         let now_ms = common.clock.now_ms();

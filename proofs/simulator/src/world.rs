@@ -139,6 +139,7 @@ pub fn live(seed: u64, telling: Telling) -> History {
         full_until_ms: 0,
         walker: Walker::new(Path::new(ROOT)),
         random: random.fork(),
+        wall_high_ms: 0,
         slow_until_ms: 0,
         expects_end: false,
     };
@@ -239,6 +240,7 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
         common.life += 1;
         common.dead = false;
         common.expects_end = false;
+        common.wall_high_ms = 0;
         common.quarantined.clear();
         common.ledger.life = common.life;
         common.ledger.healed = last;

@@ -348,7 +348,7 @@ fn a_damaged_store_or_a_failed_sync_or_read_is_noticed() {
     for seed in 0..200 {
         damage_a_store(seed, &mut damaged, &mut stale);
     }
-    assert!(damaged > 50 && stale > 50, "{damaged} {stale}");
+    assert!(damaged > 50 && stale > 20, "{damaged} {stale}");
     let machine = machine(1);
     let store = load(&*machine.boot()).unwrap();
     machine.set_faults(Faults { fail_store_read_in: Some(0), ..Faults::default() });
