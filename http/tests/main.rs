@@ -4,3 +4,4 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 mod api;
+mod parsers;

@@ -26,6 +26,9 @@ use crate::record::{RECORD_BODY_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_VERSION, 
 /// Version of values in the checkpoint store; others are rebuilt from the journal.
 const STORED_VERSION: u16 = 1;
 
+/// The oldest record version there is a reader for.
+const RECORD_VERSION_OLDEST: u16 = 1;
+
 /// Fixed width and a limit: a damaged length inside a body cannot ask for more than a record may have.
 const LAYOUT: config::Configuration<
     config::LittleEndian,
@@ -189,6 +192,9 @@ fn split_record(bytes: &[u8]) -> Result<(RawRecord<'_>, &[u8]), CodecError> {
     let version = u16_at(record, 0);
     if version > RECORD_VERSION {
         return Err(CodecError::NewerVersion { found: version, known: RECORD_VERSION });
+    }
+    if version < RECORD_VERSION_OLDEST {
+        return Err(CodecError::Decode(format!("no engine ever wrote record version {version}")));
     }
     let header = RecordHeader {
         partition: u16_at(record, 2),

@@ -49,7 +49,7 @@ fn bytes_of(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn samples() -> Vec<(RecordHeader, Entry)> {
+pub(crate) fn samples() -> Vec<(RecordHeader, Entry)> {
     let sku = Sku::new("TEE-M").unwrap();
     let request = Some(RequestStamp { key: RequestKey(0x0102), fingerprint: Fingerprint(0x0304) });
     let stock =

@@ -8,6 +8,7 @@ mod directories;
 mod goldens;
 mod journals;
 mod killing;
+mod parsers;
 mod recoveries;
 mod shop;
 mod speed;

@@ -298,6 +298,7 @@ impl Order {
         }
         self.free_for_a_refund("refund", refund)?;
         let left = self.unreserved_money();
+        let asks_for_all = lines.is_none() && amount.is_none();
         let (lines, amount) = match (lines, amount) {
             (None, None) => (self.all_units(|line| self.refundable_units(line)), left),
             (None, Some(amount)) => (Vec::new(), amount.amount),
@@ -317,6 +318,10 @@ impl Order {
         if amount > left && !mutant::active(Mutant::RefundTooMuch) {
             let detail = format!("{amount} asked, {left} left to refund, in minor units");
             return Err(self.illegal("refund", &detail));
+        }
+        if asks_for_all && amount == 0 && lines.is_empty() {
+            // Not a wrong request, only a late one: everything went back already.
+            return Err(self.illegal("refund", "nothing is left to give back"));
         }
         if amount == 0 && lines.is_empty() {
             let message = "a refund gives back money or units; name one";

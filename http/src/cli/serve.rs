@@ -77,20 +77,20 @@ pub struct ServeArguments {
     #[arg(long, env = "DOORBUSTER_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// How long a request may take before its caller is told that the outcome is unknown
-    #[arg(long, env = "DOORBUSTER_REQUEST_DEADLINE_MS", default_value_t = 10_000, value_name = "MS")]
+    #[arg(long, env = "DOORBUSTER_REQUEST_DEADLINE_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
     pub request_deadline_ms: u64,
     /// How long a request's head may take to arrive
-    #[arg(long, env = "DOORBUSTER_HEAD_TIMEOUT_MS", default_value_t = 5_000, value_name = "MS")]
+    #[arg(long, env = "DOORBUSTER_HEAD_TIMEOUT_MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
     pub head_timeout_ms: u64,
     /// How long a request's body may take to arrive; of an import: how long a pause may last
-    #[arg(long, env = "DOORBUSTER_BODY_TIMEOUT_MS", default_value_t = 10_000, value_name = "MS")]
+    #[arg(long, env = "DOORBUSTER_BODY_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
     pub body_timeout_ms: u64,
     /// How long an idle connection is kept
     #[arg(long, env = "DOORBUSTER_KEEP_ALIVE_S", default_value_t = 75, value_name = "S")]
     pub keep_alive_s: u64,
     /// Connections a worker holds at a time; more wait
-    #[arg(long, env = "DOORBUSTER_CONNECTIONS_MAX", default_value_t = 25_000, value_name = "N")]
-    pub connections_max: usize,
+    #[arg(long, env = "DOORBUSTER_CONNECTIONS_MAX", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub connections_max: u32,
     /// How long to go on serving after a shutdown signal, for a balancer to notice that /readyz says 503
     #[arg(long, env = "DOORBUSTER_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
     pub drain_delay_ms: u64,
@@ -280,7 +280,7 @@ fn server_options(arguments: &ServeArguments) -> ServerOptions {
     let tls = arguments.tls_cert.clone().zip(arguments.tls_key.clone());
     ServerOptions {
         workers: arguments.workers.map_or(defaults.workers, usize::from),
-        connections_max: arguments.connections_max,
+        connections_max: usize::try_from(arguments.connections_max).unwrap_or(usize::MAX),
         head_timeout_ms: arguments.head_timeout_ms,
         keep_alive_s: arguments.keep_alive_s,
         cors_origins: arguments.cors_origin.clone(),

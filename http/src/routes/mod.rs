@@ -15,7 +15,7 @@ pub(crate) mod stock;
 pub mod table;
 
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, Resource};
+use actix_web::{HttpRequest, Resource, Route, guard};
 
 use crate::body::discard;
 use crate::door::{observed, stray};
@@ -37,7 +37,7 @@ macro_rules! bind {
                     assert_eq!(table::ROUTES[index].path, path, "Invariant: a handler is bound to its own path");
                     let handler =
                         move |request: HttpRequest, payload: web::Payload| observed(index, request, payload, $handler);
-                    resource = resource.route(web::method(method(index)).to(handler));
+                    resource = resource.route(answering(index).to(handler));
                 )+
                 scope = scope.service(closed(path, resource));
             )+
@@ -130,23 +130,25 @@ pub(crate) fn configure_private(config: &mut ServiceConfig) {
     config.default_service(web::to(nowhere));
 }
 
-fn method(index: usize) -> actix_web::http::Method {
-    use actix_web::http::Method;
-
+/// A route that takes its table entry's method. What can be read can be asked for its head alone (RFC 9110, 9.3.2):
+/// the server sends the same head and leaves the body out.
+fn answering(index: usize) -> Route {
     match table::ROUTES[index].method {
-        table::Method::Get => Method::GET,
-        table::Method::Post => Method::POST,
-        table::Method::Put => Method::PUT,
-        table::Method::Patch => Method::PATCH,
-        table::Method::Delete => Method::DELETE,
+        table::Method::Get => web::route().guard(guard::Any(guard::Get()).or(guard::Head())),
+        table::Method::Post => web::post(),
+        table::Method::Put => web::put(),
+        table::Method::Patch => web::patch(),
+        table::Method::Delete => web::delete(),
     }
 }
 
 /// The methods that a path answers to, as in an `Allow` header.
 fn allowed(path: &str) -> String {
-    let methods: Vec<_> =
-        table::ROUTES.iter().filter(|route| route.path == path).map(|route| route.method.name()).collect();
-    methods.join(", ")
+    let methods = table::ROUTES.iter().filter(|route| route.path == path).map(|route| match route.method {
+        table::Method::Get => "GET, HEAD",
+        other => other.name(),
+    });
+    methods.collect::<Vec<_>>().join(", ")
 }
 
 fn closed(path: &'static str, resource: Resource) -> Resource {
@@ -179,7 +181,7 @@ mod tests {
 
     #[test]
     fn every_path_tells_its_methods() {
-        assert_eq!(allowed("/v1/reservations/{id}"), "GET, PATCH, DELETE");
+        assert_eq!(allowed("/v1/reservations/{id}"), "GET, HEAD, PATCH, DELETE");
         assert_eq!(allowed("/v1/reservations"), "POST");
     }
 }

@@ -49,8 +49,7 @@ pub(crate) async fn create_many(mut call: Call) -> Result<HttpResponse, Problem>
                 return Err(reader::explain(&body, &error));
             };
             check_count(loose.requests.len())?;
-            let texts: Vec<Vec<u8>> = loose.requests.iter().map(json).collect();
-            let items = texts.iter().map(|text| one_of_many(&call, reader::parse(text)));
+            let items = loose.requests.iter().map(|text| one_of_many(&call, reader::parse(&text.0)));
             join_all(items).await
         }
     };

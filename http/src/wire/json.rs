@@ -2,9 +2,10 @@
 
 use doorbuster_engine::answer::FieldError;
 use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny, Unexpected};
+use serde::de::IgnoredAny;
 use serde_json::error::Category;
 
+use super::strict::Strict;
 use crate::problem::Problem;
 
 /// Reads `body` as `T`.
@@ -15,15 +16,15 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     read(body).map_err(|error| explain(body, &error))
 }
 
-/// Reads `body`, which must be no array: a derived reader would take one for its fields in their order, unnamed.
+/// Reads `body` by [`Strict`], so that no array anywhere in it passes for an object.
 ///
 /// # Errors
 /// As serde says them; [`explain`] makes a problem of it.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, serde_json::Error> {
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(serde_json::Error::invalid_type(Unexpected::Seq, &"an object"));
-    }
-    serde_json::from_slice(body)
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = T::deserialize(Strict(&mut reader))?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// Says what is wrong with a body that could not be read.
@@ -137,6 +138,11 @@ fn pointer_at(body: &[u8], offset: usize) -> String {
         }
         at += 1;
     }
+    // A value refused by its first byte alone was not passed yet: behind an opening bracket it is the first element.
+    if let Some(Frame::Array(index @ None)) = stack.last_mut() {
+        let next = body.get(offset..).and_then(|rest| rest.iter().find(|byte| !byte.is_ascii_whitespace()));
+        *index = next.filter(|byte| **byte != b']').map(|_| 0);
+    }
     let mut pointer = String::new();
     for frame in &stack {
         match frame {
@@ -175,9 +181,7 @@ mod tests {
 
     /// One row: body, expected code of the problem, pointer and code of its field.
     fn check<T: for<'a> Deserialize<'a>>(body: &[u8], code: Code, pointer: &str, field: &str) {
-        let Err(error) = serde_json::from_slice::<T>(body) else {
-            panic!("{} was accepted", String::from_utf8_lossy(body))
-        };
+        let Err(error) = read::<T>(body) else { panic!("{} was accepted", String::from_utf8_lossy(body)) };
         let problem = explain(body, &error);
         assert_eq!(problem.code(), code, "{}", String::from_utf8_lossy(body));
         let told: serde_json::Value = serde_json::from_slice(&problem.body("r", None)).unwrap();

@@ -11,6 +11,7 @@ pub mod json;
 pub mod query;
 pub mod requests;
 pub mod responses;
+pub mod strict;
 pub mod time;
 
 use std::fmt;

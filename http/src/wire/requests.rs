@@ -85,7 +85,7 @@ pub struct BatchRequest<'a> {
 #[serde(deny_unknown_fields)]
 pub struct LooseBatchRequest {
     /// As sent.
-    pub requests: Vec<serde_json::Value>,
+    pub requests: Vec<super::strict::Text>,
 }
 
 /// A longer life for a reservation.

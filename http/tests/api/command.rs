@@ -177,6 +177,19 @@ fn wrong_settings_are_told_before_anything_is_touched() {
     ];
     refused(&tls, 78, &["/nowhere", "--tls-cert"]);
     assert!(!data.exists());
+    for (flag, value) in [
+        ("--connections-max", "0"),
+        ("--request-deadline-ms", "0"),
+        ("--head-timeout-ms", "0"),
+        ("--body-timeout-ms", "0"),
+        ("--workers", "0"),
+    ] {
+        let output = run(&["serve", "--data", data_text, flag, value]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{flag}: {told}");
+        assert!(told.contains(flag) && told.contains("is not in 1.."), "{flag}: {told}");
+    }
+    assert!(!data.exists());
     assert_eq!(run(&["serve", "--nonsense"]).status.code(), Some(2));
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
     assert!(help.contains("Exit codes") && help.contains("75"), "{help}");

@@ -1,7 +1,7 @@
 //! A running engine behind a real socket, and a client that can also send what no client library would.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -99,6 +99,11 @@ impl Shop {
         });
         let address = address.recv_timeout(Duration::from_secs(30)).expect("the shop opens");
         Self { address, stop, thread: Some(thread), directory: Some(directory) }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn close(&mut self) {
@@ -228,6 +233,10 @@ pub(crate) fn get(path: &str) -> Request {
     request("GET", path)
 }
 
+pub(crate) fn head(path: &str) -> Request {
+    request("HEAD", path)
+}
+
 pub(crate) fn post(path: &str) -> Request {
     request("POST", path)
 }
@@ -344,7 +353,31 @@ impl Connection {
         let _ = self.reader.get_mut().write_all(bytes);
     }
 
+    /// Sends a request whose answer has a head only, whatever length it tells.
+    pub(crate) fn send_for_head(&mut self, request: Request) -> Answer {
+        self.write(&request.bytes());
+        self.read_head()
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn half_close(&mut self) {
+        self.reader.get_mut().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Whether the other side has closed; waits for it.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.reader.read(&mut [0]).is_ok_and(|read| read == 0)
+    }
+
     pub(crate) fn read(&mut self) -> Answer {
+        let answer = self.read_head();
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).unwrap();
+        Answer { body, ..answer }
+    }
+
+    fn read_head(&mut self) -> Answer {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
         let status =
@@ -356,11 +389,7 @@ impl Connection {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let answer = Answer { status, headers, body: Vec::new() };
-        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        self.reader.read_exact(&mut body).unwrap();
-        Answer { body, ..answer }
+        Answer { status, headers, body: Vec::new() }
     }
 }
 

@@ -129,6 +129,7 @@ fn refunds_return_what_was_paid_and_no_more() {
     assert_eq!(rest["amount"]["amount"], 650);
     assert_eq!(shop.expect(get(&path).admin(), 200)["state"], "refunded");
     shop.refused(refund("ord_00000000000000000000000000000000", json!({})), 404, "not_found");
+    shop.refused(refund(&id, json!({})), 409, "illegal_transition");
     shop.refused(
         post(&format!("/v1/admin/orders/{id}/refunds")).admin().json(json!({})),
         400,
@@ -150,13 +151,27 @@ fn fulfilments_hand_over_what_was_paid() {
         409,
         "illegal_transition",
     );
-    let request = fulfil(&id, json!({})).key("rest");
+    let request = post(&format!("/v1/admin/orders/{id}/fulfilments")).admin().key("rest").json(json!({}));
     let rest = shop.send(request);
     assert_eq!(rest.status, 201, "{}", rest.text());
     let order = shop.expect(get(&format!("/v1/orders/{id}")).admin(), 200);
     assert_eq!((&order["state"], &order["lines"][0]["fulfilled"]), (&json!("fulfilled"), &json!(4)));
     shop.refused(fulfil(&id, json!({})), 409, "illegal_transition");
     shop.refused(fulfil(&id, json!({"lines": [{"line_id": "9", "quantity": 1}]})), 422, "validation_failed");
+}
+
+#[test]
+fn a_second_full_refund_is_late_and_not_wrong() {
+    let shop = Shop::open();
+    shop.priced("A", 10, 250);
+    for fulfilled in [false, true] {
+        let (id, _, _) = paid(&shop);
+        if fulfilled {
+            shop.expect(fulfil(&id, json!({})), 201);
+        }
+        shop.expect(refund(&id, json!({})), 201);
+        shop.refused(refund(&id, json!({})), 409, "illegal_transition");
+    }
 }
 
 #[test]
