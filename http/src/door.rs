@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::web::{self, Bytes};
@@ -21,6 +20,7 @@ use doorbuster_engine::identity::{Sku, Timestamp};
 use futures_util::FutureExt;
 
 use crate::body;
+use crate::headers;
 use crate::metrics::Meters;
 use crate::problem::{Code, Problem};
 use crate::routes::table::{self, Access, Body, Key, Route};
@@ -396,23 +396,9 @@ where
     dressed(response, request_id)
 }
 
-/// Refuses a header that is given twice where one would silently win: whoever stands in between may pick the other.
-fn refuse_doubled(headers: &HeaderMap) -> Result<(), Problem> {
-    // The usual request has each header once, which two counts tell.
-    if headers.len() == headers.len_keys() {
-        return Ok(());
-    }
-    for name in [&IDEMPOTENCY_KEY, &AUTHORIZATION, &CART_TOKEN, &IF_MATCH, &CONTENT_TYPE, &CONTENT_ENCODING] {
-        if headers.get_all(name).nth(1).is_some() {
-            return Err(Problem::malformed(format!("the header {name} is given twice; send it once")));
-        }
-    }
-    Ok(())
-}
-
 /// Checks who calls; says whether it is the admin.
 fn admit(request: &HttpRequest, route: &Route, door: &FrontDoor) -> Result<bool, Problem> {
-    refuse_doubled(request.headers())?;
+    headers::refuse_doubled(request.headers())?;
     let admin = match request.headers().get(AUTHORIZATION) {
         None => false,
         Some(header) => {

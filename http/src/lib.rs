@@ -15,6 +15,7 @@ pub mod server;
 pub mod wire;
 
 mod body;
+mod headers;
 mod reply;
 
 /// The commit this was built from, where the build was told (`DOORBUSTER_COMMIT`).

@@ -208,7 +208,9 @@ fn a_damaged_segment_gives_a_sound_beginning_or_names_the_damage() {
             rearranged(mutator, &mut frames);
         }
         let mut bytes = head.to_vec();
-        frames.iter().for_each(|frame| bytes.extend_from_slice(frame));
+        for frame in &frames {
+            bytes.extend_from_slice(frame);
+        }
         match mutator.below(4) {
             0 => {
                 // Cut anywhere; what follows is gone or zero.

@@ -146,7 +146,10 @@ fn answering(index: usize) -> Route {
 fn allowed(path: &str) -> String {
     let methods = table::ROUTES.iter().filter(|route| route.path == path).map(|route| match route.method {
         table::Method::Get => "GET, HEAD",
-        other => other.name(),
+        method
+        @ (table::Method::Post | table::Method::Put | table::Method::Patch | table::Method::Delete) => {
+            method.name()
+        }
     });
     methods.collect::<Vec<_>>().join(", ")
 }

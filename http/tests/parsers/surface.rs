@@ -65,7 +65,8 @@ fn request(mutator: &mut Mutator, known: &Known) -> Parts {
         .replace("{code}", "not-found");
     for (index, parameter) in route.query.iter().enumerate() {
         let value = mutator.one(&["TEE-M", "1", "true", "2026-11-27T09:00:00Z", "paid"]);
-        path.push_str(&format!("{}{}={value}", if index == 0 { '?' } else { '&' }, parameter.name));
+        path.push(if index == 0 { '?' } else { '&' });
+        path.extend([parameter.name, "=", value]);
     }
     let key = ["k1", "k2", "fixed key", ""][mutator.below(4)];
     let key = if key.is_empty() { format!("k{}", mutator.below(usize::MAX)) } else { key.to_owned() };
