@@ -263,7 +263,9 @@ impl Request {
         self.header("Authorization", &format!("Bearer {ADMIN_KEY}"))
     }
 
-    pub(crate) fn token(self, token: &str) -> Self {
+    /// The cart's token, instead of one given before.
+    pub(crate) fn token(mut self, token: &str) -> Self {
+        self.headers.retain(|(name, _)| name != "Cart-Token");
         self.header("Cart-Token", token)
     }
 

@@ -99,7 +99,7 @@ fn a_header_that_counts_once_is_refused_twice() {
         post("/v1/reservations").key("one").key("two").json(body.clone()),
         post("/v1/reservations").key("one").key("one").json(body.clone()),
         post("/v1/reservations").key("one").admin().admin().json(body.clone()),
-        post("/v1/reservations").key("one").token("a").token("b").json(body.clone()),
+        post("/v1/reservations").key("one").token("a").header("Cart-Token", "b").json(body.clone()),
         post("/v1/reservations").key("one").json(body.clone()).header("Content-Type", "text/plain"),
         put("/v1/admin/skus/A/stock")
             .admin()

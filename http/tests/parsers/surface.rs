@@ -47,8 +47,37 @@ fn furnish(shop: &Shop) -> Known {
     }
 }
 
+/// A request that meets a refusal which chance alone seldom finds.
+fn pointed(mutator: &mut Mutator, known: &Known) -> Parts {
+    let lines = format!("/v1/carts/{}/lines", known.cart.0);
+    let priced = r#"{"sku": "TEE-M", "quantity": 1, "unit_price": {"amount": 1, "currency": "GBP"}}"#;
+    let (method, path, header, body) = match mutator.below(4) {
+        0 => ("GET", "/v1/skus/TEE-M".to_owned(), ("If-None-Match", "*"), ""),
+        1 => (
+            "POST",
+            "/v1/reservations".to_owned(),
+            ("Accept", "*/*"),
+            r#"{"items": [{"sku": "MUG 1", "quantity": 4}]}"#,
+        ),
+        2 => ("PATCH", format!("{lines}/1"), ("If-Match", "\"999\""), r#"{"quantity": 1}"#),
+        _ => ("POST", lines, ("Accept", "*/*"), priced),
+    };
+    let mut headers = vec![
+        ("Idempotency-Key", format!("k{}", mutator.below(usize::MAX))),
+        ("Cart-Token", known.cart.1.clone()),
+        (header.0, header.1.to_owned()),
+    ];
+    if !body.is_empty() {
+        headers.push(("Content-Type", "application/json".to_owned()));
+    }
+    Parts { method, path, headers, body: body.as_bytes().to_vec() }
+}
+
 /// A sound request of some route.
 fn request(mutator: &mut Mutator, known: &Known) -> Parts {
+    if mutator.once_in(6) {
+        return pointed(mutator, known);
+    }
     let route = mutator.one(ROUTES);
     let id = match route.path.split('/').find(|part| ["reservations", "carts", "orders"].contains(part)) {
         Some("reservations") => &known.reservation,
