@@ -52,7 +52,7 @@ fn pointed(mutator: &mut Mutator, known: &Known) -> Parts {
     let lines = format!("/v1/carts/{}/lines", known.cart.0);
     let priced = r#"{"sku": "TEE-M", "quantity": 1, "unit_price": {"amount": 1, "currency": "GBP"}}"#;
     let (method, path, header, body) = match mutator.below(4) {
-        0 => ("GET", "/v1/skus/TEE-M".to_owned(), ("If-None-Match", "*"), ""),
+        0 => ("GET", "/v1/skus/TEE-M/availability".to_owned(), ("If-None-Match", "*"), ""),
         1 => (
             "POST",
             "/v1/reservations".to_owned(),
