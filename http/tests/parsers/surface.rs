@@ -27,6 +27,8 @@ struct Parts {
 /// What lives in the shop, for paths that find something.
 struct Known {
     cart: (String, String),
+    /// A cart that became an order.
+    ordered: (String, String),
     order: String,
     reservation: String,
 }
@@ -42,6 +44,7 @@ fn furnish(shop: &Shop) -> Known {
     let reservation = shop.expect(crate::api::harness::post("/v1/reservations").fresh_key().json(body), 201);
     Known {
         cart,
+        ordered: paid,
         order: order["id"].as_str().unwrap().to_owned(),
         reservation: reservation["id"].as_str().unwrap().to_owned(),
     }
@@ -51,7 +54,8 @@ fn furnish(shop: &Shop) -> Known {
 fn pointed(mutator: &mut Mutator, known: &Known) -> Parts {
     let lines = format!("/v1/carts/{}/lines", known.cart.0);
     let priced = r#"{"sku": "TEE-M", "quantity": 1, "unit_price": {"amount": 1, "currency": "GBP"}}"#;
-    let (method, path, header, body) = match mutator.below(4) {
+    let mut token = &known.cart.1;
+    let (method, path, header, body) = match mutator.below(5) {
         0 => ("GET", "/v1/skus/TEE-M/availability".to_owned(), ("If-None-Match", "*"), ""),
         1 => (
             "POST",
@@ -60,11 +64,16 @@ fn pointed(mutator: &mut Mutator, known: &Known) -> Parts {
             r#"{"items": [{"sku": "MUG 1", "quantity": 4}]}"#,
         ),
         2 => ("PATCH", format!("{lines}/1"), ("If-Match", "\"999\""), r#"{"quantity": 1}"#),
-        _ => ("POST", lines, ("Accept", "*/*"), priced),
+        3 => ("POST", lines, ("Accept", "*/*"), priced),
+        _ => {
+            token = &known.ordered.1;
+            let lines = format!("/v1/carts/{}/lines", known.ordered.0);
+            ("POST", lines, ("Accept", "*/*"), r#"{"sku": "TEE-M", "quantity": 1}"#)
+        }
     };
     let mut headers = vec![
         ("Idempotency-Key", format!("k{}", mutator.below(usize::MAX))),
-        ("Cart-Token", known.cart.1.clone()),
+        ("Cart-Token", token.clone()),
         (header.0, header.1.to_owned()),
     ];
     if !body.is_empty() {
