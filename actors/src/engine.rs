@@ -190,7 +190,7 @@ impl Engine {
         if !ticket.keyed {
             return Ok(None);
         }
-        self.shared.index.claim(ticket.stamp).map_err(|KeyReused| Refusal::KeyReused)
+        self.shared.index.claim(ticket.stamp).map(Some).map_err(|KeyReused| Refusal::KeyReused)
     }
 
     /// Sends a command whose key is claimed.

@@ -56,8 +56,8 @@ impl Home {
 /// What the index knows of a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
-    /// So many copies are on their way to the actor; nothing happened yet.
-    Claimed(u32),
+    /// Copies of it are on their way to the actor; nothing happened yet.
+    Claimed,
     /// The actor has it in hand: a saga that runs, or a reservation that is held.
     Open(Home),
     /// It was told this.
@@ -70,6 +70,9 @@ pub(crate) enum Stage {
 struct Slot {
     fingerprint: Fingerprint,
     stage: Stage,
+    /// Copies that no actor has looked at yet. While there are any, the key belongs to their content, whatever becomes of
+    /// the first one: refused, it would else be free for another body which a copy on its way then overtakes.
+    claims: u32,
 }
 
 /// Finished keys, oldest first, and what they weigh together.
@@ -94,11 +97,19 @@ impl Finished {
     }
 }
 
-/// A key claimed for a request that no actor has taken up yet; dropped, it gives the key back (law 4).
+/// A copy of a request on its way to its actor; dropped, it gives the key back if nothing came of it (law 4).
 #[derive(Debug)]
 pub(crate) struct Claim {
     index: Arc<RequestIndex>,
     key: RequestKey,
+    begins: bool,
+}
+
+impl Claim {
+    /// Whether nothing had come of the request when this was claimed.
+    pub(crate) fn begins(&self) -> bool {
+        self.begins
+    }
 }
 
 impl Drop for Claim {
@@ -134,24 +145,23 @@ impl RequestIndex {
         })
     }
 
-    /// Claims the key for this request, or joins an earlier copy of it. `Ok(None)`: it is taken up already.
-    pub(crate) fn claim(self: &Arc<Self>, request: RequestStamp) -> Result<Option<Claim>, KeyReused> {
-        match self.slots.entry(request.key) {
+    /// Claims the key for this request, or joins an earlier copy of it.
+    pub(crate) fn claim(self: &Arc<Self>, request: RequestStamp) -> Result<Claim, KeyReused> {
+        let begins = match self.slots.entry(request.key) {
             MapEntry::Vacant(vacant) => {
-                vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Claimed(1) });
+                vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Claimed, claims: 1 });
+                true
             }
             MapEntry::Occupied(mut occupied) => {
                 let slot = occupied.get_mut();
                 if slot.fingerprint != request.fingerprint && !mutant::active(Mutant::AnswerOtherBody) {
                     return Err(KeyReused);
                 }
-                match &mut slot.stage {
-                    Stage::Claimed(copies) => *copies = copies.saturating_add(1),
-                    Stage::Open(_) | Stage::Settled(_) | Stage::Ended(_) => return Ok(None),
-                }
+                slot.claims = slot.claims.saturating_add(1);
+                matches!(slot.stage, Stage::Claimed)
             }
-        }
-        Ok(Some(Claim { index: Arc::clone(self), key: request.key }))
+        };
+        Ok(Claim { index: Arc::clone(self), key: request.key, begins })
     }
 
     /// What is known of a key.
@@ -161,22 +171,21 @@ impl RequestIndex {
 
     /// An actor took the request up.
     pub(crate) fn open(&self, request: RequestStamp, home: Home) {
-        self.slots.insert(request.key, Slot { fingerprint: request.fingerprint, stage: Stage::Open(home) });
+        self.reach(request.key, request.fingerprint, Stage::Open(home));
     }
 
     /// At a start: the request was in hand when the engine stopped, unless it had its answer by then (a checkout whose
     /// payment is open was told so, and its cart still waits for the order).
     pub(crate) fn recall_open(&self, request: RequestStamp, home: Home) {
         if let MapEntry::Vacant(vacant) = self.slots.entry(request.key) {
-            vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Open(home) });
+            vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Open(home), claims: 0 });
         }
     }
 
     /// The request was told its answer.
     pub(crate) fn settle(&self, request: RequestStamp, answer: Arc<Answer>, at: Timestamp) {
         let bytes = weight_of(&answer);
-        let slot = Slot { fingerprint: request.fingerprint, stage: Stage::Settled(answer) };
-        self.slots.insert(request.key, slot);
+        self.reach(request.key, request.fingerprint, Stage::Settled(answer));
         self.finish(request.key, at, bytes);
     }
 
@@ -184,13 +193,13 @@ impl RequestIndex {
     pub(crate) fn end(&self, record: Arc<ReservationRecord>, at: Timestamp) {
         let key = record.id.request_key();
         let bytes = ENTRY_BYTES.saturating_add(weight_of_items(record.items.len()));
-        self.slots.insert(key, Slot { fingerprint: record.fingerprint, stage: Stage::Ended(record) });
+        self.reach(key, record.fingerprint, Stage::Ended(record));
         self.finish(key, at, bytes);
     }
 
     /// The request was refused after it had been taken up; a later copy is a new attempt.
     pub(crate) fn refuse(&self, key: RequestKey) {
-        self.slots.remove(&key);
+        self.forget(key);
     }
 
     /// What [`Mutant::ForgetIdempotencyAtPassivation`] does wrong.
@@ -217,7 +226,7 @@ impl RequestIndex {
                 }
             };
             match oldest {
-                Some(oldest) => self.drop_finished(oldest.key),
+                Some(oldest) => self.forget_finished(oldest.key),
                 None => return,
             }
         }
@@ -234,22 +243,47 @@ impl RequestIndex {
         finished.bytes = finished.bytes.saturating_add(u64::from(bytes));
         while finished.keys.len() > self.finished_max || finished.bytes > self.finished_bytes_max {
             let Some(oldest) = finished.pop() else { return };
-            self.drop_finished(oldest.key);
+            self.forget_finished(oldest.key);
             self.retention_ms.store(at.0.saturating_sub(oldest.at.0), Ordering::Relaxed);
         }
     }
 
-    /// Drops a finished entry, but not a later request that took its key up again.
-    fn drop_finished(&self, key: RequestKey) {
-        self.slots.remove_if(&key, |_, slot| matches!(slot.stage, Stage::Settled(_) | Stage::Ended(_)));
+    fn reach(&self, key: RequestKey, fingerprint: Fingerprint, stage: Stage) {
+        match self.slots.entry(key) {
+            MapEntry::Vacant(vacant) => {
+                vacant.insert(Slot { fingerprint, stage, claims: 0 });
+            }
+            MapEntry::Occupied(mut occupied) => {
+                let slot = occupied.get_mut();
+                slot.fingerprint = fingerprint;
+                slot.stage = stage;
+            }
+        }
+    }
+
+    /// A finished key's time is over. If it was forgotten before and has begun anew, it is not what is to be forgotten.
+    fn forget_finished(&self, key: RequestKey) {
+        if matches!(self.stage(key), Some(Stage::Settled(_) | Stage::Ended(_))) {
+            self.forget(key);
+        }
+    }
+
+    /// Nothing of the request is known any more; copies on their way keep the key.
+    fn forget(&self, key: RequestKey) {
+        if let MapEntry::Occupied(mut occupied) = self.slots.entry(key) {
+            if occupied.get().claims == 0 {
+                occupied.remove();
+            } else {
+                occupied.get_mut().stage = Stage::Claimed;
+            }
+        }
     }
 
     fn give_back(&self, key: RequestKey) {
-        if let MapEntry::Occupied(mut occupied) = self.slots.entry(key)
-            && let Stage::Claimed(copies) = &mut occupied.get_mut().stage
-        {
-            *copies = copies.saturating_sub(1);
-            if *copies == 0 {
+        if let MapEntry::Occupied(mut occupied) = self.slots.entry(key) {
+            let slot = occupied.get_mut();
+            slot.claims = slot.claims.saturating_sub(1);
+            if slot.claims == 0 && matches!(slot.stage, Stage::Claimed) {
                 occupied.remove();
             }
         }
@@ -293,12 +327,54 @@ mod tests {
         let index = RequestIndex::new(10, u64::MAX);
         let first = index.claim(stamp(1, 7)).unwrap();
         let twin = index.claim(stamp(1, 7)).unwrap();
-        assert!(first.is_some() && twin.is_some());
+        assert!(first.begins() && twin.begins());
         assert!(index.claim(stamp(1, 8)).is_err(), "law 5: another body under the same key");
         drop(first);
         assert!(index.claim(stamp(1, 8)).is_err(), "the twin still holds the key");
         drop(twin);
         assert!(index.claim(stamp(1, 8)).is_ok(), "law 4: refused twice, so the key is free");
+    }
+
+    /// Three copies, the first refused by its saga: the key was free while the second was still on its way, so that
+    /// another body could take it and both could be granted.
+    #[test]
+    fn a_refused_key_stays_taken_while_a_copy_is_on_its_way() {
+        // Each row: when the second copy comes, when it is refused, and whether a third comes after the refusal.
+        for (label, joins_open, third) in [
+            ("the copy came before the first was taken up", false, false),
+            ("the copy came while the first ran", true, false),
+            ("and a third comes after the refusal", false, true),
+            ("and a third comes after a run that the second joined", true, true),
+        ] {
+            let index = RequestIndex::new(10, u64::MAX);
+            let first = index.claim(stamp(1, 7)).unwrap();
+            let early = (!joins_open).then(|| index.claim(stamp(1, 7)).unwrap());
+            index.open(stamp(1, 7), Home::Reservation);
+            drop(first);
+            let second = early.unwrap_or_else(|| index.claim(stamp(1, 7)).unwrap());
+            assert_eq!(second.begins(), !joins_open, "{label}");
+            index.refuse(RequestKey(1));
+            let third = third.then(|| index.claim(stamp(1, 7)).unwrap());
+            assert!(index.claim(stamp(1, 8)).is_err(), "law 5: {label}, and it may yet be granted");
+            drop(second);
+            if let Some(third) = third {
+                assert!(third.begins(), "law 4: {label}, it is a new attempt");
+                assert!(index.claim(stamp(1, 8)).is_err(), "law 5: {label}, the third holds the key");
+                drop(third);
+            }
+            assert!(index.claim(stamp(1, 8)).is_ok(), "law 4: {label}, all are refused");
+        }
+    }
+
+    #[test]
+    fn a_key_forgotten_early_stays_taken_while_a_copy_is_on_its_way() {
+        let index = RequestIndex::new(1, u64::MAX);
+        index.settle(stamp(1, 7), Arc::new(Answer::CartDeleted), Timestamp(0));
+        let copy = index.claim(stamp(1, 7)).unwrap();
+        index.settle(stamp(2, 7), Arc::new(Answer::CartDeleted), Timestamp(1));
+        assert!(index.claim(stamp(1, 8)).is_err(), "law 5");
+        drop(copy);
+        assert!(index.stage(RequestKey(1)).is_none(), "law 11: nothing is left of it");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl EntityActor {
                 }
                 Command::Stock(_) | Command::Reservation(_) | Command::Cart(_) | Command::Order(_) => None,
             },
-            Stage::Claimed(_) | Stage::Open(_) => None,
+            Stage::Claimed | Stage::Open(_) => None,
         }
     }
 
@@ -119,7 +119,7 @@ impl EntityActor {
             (Refusal::NotFound(Missing::Reservation), Some((id, action))) => {
                 match self.worker.shared.index.stage(id.request_key()) {
                     Some(Stage::Ended(record)) => ended::decide(&record, action),
-                    Some(Stage::Claimed(_) | Stage::Open(_) | Stage::Settled(_)) | None => Err(refusal),
+                    Some(Stage::Claimed | Stage::Open(_) | Stage::Settled(_)) | None => Err(refusal),
                 }
             }
             (
@@ -149,7 +149,7 @@ impl EntityActor {
             Some(Stage::Open(_)) if self.saga.is_running() || self.snapshot.is_resident() => {
                 self.waiters.push((request, slot));
             }
-            Some(Stage::Claimed(_) | Stage::Open(_) | Stage::Ended(_)) | None => {
+            Some(Stage::Claimed | Stage::Open(_) | Stage::Ended(_)) | None => {
                 self.worker.reply_now(slot, Err(Refusal::InProgress { retry_after_ms: 500 }));
             }
         }

@@ -13,7 +13,7 @@ use doorbuster_engine::world::Snapshot;
 
 use crate::catalogue::Card;
 use crate::engine::Engine;
-use crate::index::Stage;
+use crate::index::{Claim, Stage};
 use crate::types::{Reply, ReserveRequest, Ticket, Verdict};
 
 /// What a caller may do to a held reservation.
@@ -73,7 +73,7 @@ impl Engine {
         }
         let cards: Vec<Arc<Card>> = cards.into_iter().flatten().collect();
         let claim = self.claim(&ticket)?;
-        if claim.is_some()
+        if claim.as_ref().is_some_and(Claim::begins)
             && let Some(refusal) = sold_out(&request, &cards)
         {
             return Err(refusal);
@@ -120,7 +120,7 @@ impl Engine {
                     let reply = fresh((*record).clone());
                     return self.fence_ended(&record, Ok(reply)).await;
                 }
-                Some(Stage::Claimed(_) | Stage::Settled(_)) | None => break,
+                Some(Stage::Claimed | Stage::Settled(_)) | None => break,
             }
         }
         let order = EntityKey::Order(OrderId(id.0));
@@ -177,13 +177,15 @@ impl Engine {
                 }
             }
             Some(Stage::Ended(record)) => match self.shared.index.stage(ticket.stamp.key) {
-                Some(Stage::Settled(answer)) if claim.is_none() && ticket.keyed => {
+                Some(Stage::Settled(answer))
+                    if !claim.as_ref().is_some_and(Claim::begins) && ticket.keyed =>
+                {
                     let reply = Reply { answer: (*answer).clone(), replayed: true };
                     self.fence_ended(&record, Ok(reply)).await
                 }
                 Some(_) | None => self.ended(&record, change).await,
             },
-            Some(Stage::Claimed(_) | Stage::Settled(_)) | None => self.change_of_order(id, change).await,
+            Some(Stage::Claimed | Stage::Settled(_)) | None => self.change_of_order(id, change).await,
         }
     }
 
