@@ -7,12 +7,12 @@
 
 mod decide;
 mod fold;
+mod holds;
 mod ledger;
 mod parts;
 
 use std::collections::VecDeque;
 
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Item, ReservationRecord, ReservationState};
@@ -365,9 +365,6 @@ pub enum PartStatus {
     Freed,
 }
 
-/// Reservation ids are keyed hashes: their own bits hash best, the same on every run.
-type HoldMap = IndexMap<ReservationId, Hold, foldhash::fast::FixedState>;
-
 /// State of one SKU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {
@@ -380,8 +377,7 @@ pub struct Stock {
     reserved: i64,
     sold: i64,
     version: u64,
-    #[serde(with = "indexmap::map::serde_seq")] // in order, so that a checkpoint restores the very same map
-    holds: HoldMap,
+    holds: holds::Holds,
     ended_parts: parts::EndedParts,
     restocked: VecDeque<(u128, Timestamp)>,
     ledger: Vec<LedgerEntry>,
@@ -400,7 +396,7 @@ impl Stock {
             reserved: 0,
             sold: 0,
             version: 0,
-            holds: HoldMap::default(),
+            holds: holds::Holds::default(),
             ended_parts: parts::EndedParts::default(),
             restocked: VecDeque::new(),
             ledger: Vec::new(),
@@ -538,7 +534,7 @@ impl Stock {
     /// Checks that `reserved` is the sum of the holds (law 1). Walks all of them, so it is for verification, not for
     /// every turn.
     pub fn check_holds(&self) -> Result<(), Violation> {
-        let sum: i128 = self.holds.values().map(|hold| i128::from(hold.quantity)).sum();
+        let sum: i128 = self.holds.iter().map(|(_, hold)| i128::from(hold.quantity)).sum();
         if sum != i128::from(self.reserved) {
             let seen =
                 format!("reserved {} is not the sum {sum} of {} holds", self.reserved, self.holds.len());
