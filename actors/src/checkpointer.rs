@@ -2,8 +2,9 @@
 //! durable; this thread writes it to the store and then says from which frame a replay may begin.
 //!
 //! Laws 3 and 10: the mark is written last, after everything it promises, and journal segments are archived only
-//! behind the older of the two kept marks. A round that cannot be completed leaves the last mark in force. While serving
-//! it is a thread, in a simulation it is stepped; both take the same steps. Start at [`Checkpointer::step`].
+//! behind the older of the two kept marks. A round that cannot be completed leaves the last mark in force; it is tried
+//! again, after the store was opened anew, with everything that is not known to be in it. While serving it is a thread, in a
+//! simulation it is stepped; both take the same steps. Start at [`Checkpointer::step`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use doorbuster_engine::answer::LedgerChunk;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
-use doorbuster_engine::identity::{OrderId, Timestamp};
+use doorbuster_engine::identity::{OrderId, Sku, Timestamp};
 use doorbuster_engine::world::{ANSWER_MEMORY_MS, Snapshot};
 use doorbuster_persistence::archive::archive_segments;
 use doorbuster_persistence::checkpoint::{
@@ -29,6 +30,9 @@ use crate::message::{Body, Parcel};
 use crate::runtime::Shared;
 use crate::worker::{Inbound, Remembered};
 
+/// How far the thread stands back for others that want a core.
+const NICE: i32 = 10;
+
 /// Most due times of cold entities woken at a time.
 const DUE_MAX: usize = 10_000;
 
@@ -38,17 +42,36 @@ const FORGOTTEN_MAX: usize = 200_000;
 /// Time between two looks for cold entities whose time has come: within the second that an expiry may be late.
 const DUE_EVERY: Duration = Duration::from_millis(500);
 
+/// Wait before a failed round is tried again; it doubles each time, up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest such wait: after an hour of a full disk a minute more is nothing.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Most answers, endings and ledger pages kept for writing them again after a failure: some hundred megabytes at most, and
+/// usually what the seconds since the last mark brought. Beyond it a failure is not mended before the next start.
+const KEPT_MAX: usize = 1_000_000;
+
 /// A state on its way to the store.
 pub(crate) struct Row {
-    state: EntityRow,
+    entity: EntityKey,
+    sequence: u64,
+    residence: Residence,
+    state: State,
     due: Option<Timestamp>,
     order: Option<OrderRow>,
+}
+
+/// A state as a worker hands it over.
+enum State {
+    Encoded(Vec<u8>),
+    /// A large one is encoded here, where nobody waits for it.
+    Copy(Snapshot),
 }
 
 impl Row {
     /// The row of one entity.
     pub(crate) fn of(entity: &EntityKey, snapshot: &Snapshot, sequence: u64) -> Self {
-        let residence = if snapshot.is_resident() { Residence::Resident } else { Residence::Cold };
         let order = match snapshot {
             Snapshot::Order(order) => {
                 let summary = order.summary();
@@ -56,8 +79,53 @@ impl Row {
             }
             Snapshot::Stock(_) | Snapshot::Reservation(_) | Snapshot::Cart(_) => None,
         };
-        let state = EntityRow { entity: entity.clone(), sequence, residence, blob: encode(snapshot) };
-        Self { state, due: snapshot.due(), order }
+        let state = State::Encoded(encode(snapshot));
+        let residence = if snapshot.is_resident() { Residence::Resident } else { Residence::Cold };
+        Self { entity: entity.clone(), sequence, residence, state, due: snapshot.due(), order }
+    }
+
+    /// The row of a SKU, from a copy of its stock.
+    pub(crate) fn of_copy(entity: &EntityKey, copy: Snapshot, sequence: u64) -> Self {
+        let state = State::Copy(copy);
+        let residence = Residence::Resident;
+        Self { entity: entity.clone(), sequence, residence, state, due: None, order: None }
+    }
+
+    fn put(self, store: &CheckpointStore) -> Result<(), CheckpointError> {
+        if let Some(due) = self.due {
+            store.due_put(due.0, &self.entity)?;
+        }
+        if let Some(order) = self.order {
+            store.orders_put([order])?;
+        }
+        let blob = match self.state {
+            State::Encoded(bytes) => bytes,
+            State::Copy(copy) => encode(&copy),
+        };
+        let Self { entity, sequence, residence, .. } = self;
+        store.put([EntityRow { entity, sequence, residence, blob }])
+    }
+}
+
+/// What no worker could hand over a second time.
+enum Kept {
+    Cold(Vec<ColdRow>),
+    Ledger { sku: Sku, first: u64, page: Vec<u8>, entries: usize },
+}
+
+impl Kept {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Cold(rows) => rows.len(),
+            Self::Ledger { entries, .. } => *entries,
+        }
+    }
+
+    fn put(&self, store: &CheckpointStore) -> Result<(), CheckpointError> {
+        match self {
+            Self::Cold(rows) => store.answers_put(rows.iter().cloned()),
+            Self::Ledger { sku, first, page, entries: _ } => store.ledger_put(sku, *first, page),
+        }
     }
 }
 
@@ -126,7 +194,12 @@ enum Trouble {
 /// Starts the thread.
 pub(crate) fn spawn(shared: Arc<Shared>, orders: Receiver<Order>) -> std::io::Result<JoinHandle<()>> {
     let name = "checkpointer".to_owned();
-    std::thread::Builder::new().name(name).spawn(move || Checkpointer::new(shared).run(&orders))
+    std::thread::Builder::new().name(name).spawn(move || {
+        // Whoever serves comes first: a round may take longer, a request may not. On Linux this is the thread's own; where
+        // it is refused, rounds are merely less polite.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        Checkpointer::new(shared).run(&orders);
+    })
 }
 
 /// See the module's header.
@@ -137,19 +210,42 @@ pub(crate) struct Checkpointer {
     asked_by: Vec<std::sync::mpsc::SyncSender<()>>,
     rounds: u64,
     last_from: FrameNumber,
+    /// Where a replay begins by the newest mark known to be in the store.
+    last_mark: Option<FrameNumber>,
     last_round: Instant,
     last_due: Instant,
     /// Due entries whose entities were woken since the running round began; they leave the store with the next one.
     woken: BTreeSet<(u64, EntityKey)>,
     /// Due entries whose wake-up the running round makes durable.
     closing: BTreeSet<(u64, EntityKey)>,
+    /// Everything since the last mark that is here and nowhere else in memory.
+    kept: Vec<Kept>,
+    kept_weight: usize,
+    /// Whether that is all of it.
+    kept_is_whole: bool,
+    failure: Option<Failure>,
+    /// How long the next failure waits.
+    pause: Duration,
+    /// A failed round is to be made up for, whatever the time.
+    overdue: bool,
+    /// No later round of this process may count.
     broken: bool,
+}
+
+/// A round failed: nothing is written to the store until it is tried again.
+struct Failure {
+    again_at: Instant,
+    /// Whether the store itself failed, and must be opened anew.
+    reopen: bool,
 }
 
 impl Checkpointer {
     /// A checkpointer before its first round.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        // What a store that failed must at least know when it is opened again.
+        let marks = shared.store.get().and_then(|store| store.marks()).unwrap_or_default();
         Self {
+            last_mark: marks.first().map(|mark| mark.replay_from_frame),
             shared,
             current: None,
             asked_by: Vec::new(),
@@ -159,6 +255,12 @@ impl Checkpointer {
             last_due: Instant::now(),
             woken: BTreeSet::new(),
             closing: BTreeSet::new(),
+            kept: Vec::new(),
+            kept_weight: 0,
+            kept_is_whole: true,
+            failure: None,
+            pause: RETRY_FIRST,
+            overdue: false,
             broken: false,
         }
     }
@@ -182,13 +284,11 @@ impl Checkpointer {
         match order {
             Some(Order::Portion(portion)) => {
                 self.shared.portions_waiting.fetch_sub(1, Ordering::Relaxed);
-                if !self.broken
-                    && let Err(trouble) = self.take(portion)
-                {
-                    self.stop(&trouble.to_string());
+                if !self.broken {
+                    self.take(portion);
                 }
             }
-            Some(Order::Round(asked_by)) if self.broken => drop(asked_by),
+            Some(Order::Round(asked_by)) if self.broken || self.failure.is_some() => drop(asked_by),
             Some(Order::Round(asked_by)) => self.asked_by.push(asked_by),
             Some(Order::Stop) => return false,
             None => {}
@@ -200,17 +300,28 @@ impl Checkpointer {
             self.last_due = Instant::now();
             self.wake_due();
         }
+        // What the workers still hand over for the failed round must not be taken for the next one's.
+        if self.current.is_none()
+            && self.failure.as_ref().is_some_and(|failure| failure.again_at <= Instant::now())
+        {
+            self.resume();
+        }
         let pause = self.shared.limits.checkpoint_interval;
         let grown = self.shared.journal.next_frame() > self.last_from;
         // A running round may have passed what a caller means, so a caller's round begins after it.
-        let wanted = !self.asked_by.is_empty() || (grown && self.last_round.elapsed() >= pause);
-        if self.current.is_none() && !self.broken && wanted {
+        let due = self.overdue || self.last_round.elapsed() >= pause;
+        let wanted = !self.asked_by.is_empty() || (grown && due);
+        if self.current.is_none() && self.failure.is_none() && !self.broken && wanted {
             self.begin();
         }
         true
     }
 
     fn begin(&mut self) {
+        if !self.shared.store.has_room() {
+            return self.fail("the disk is full", false);
+        }
+        self.overdue = false;
         self.rounds = self.rounds.saturating_add(1);
         self.closing.append(&mut self.woken);
         let from = self.shared.journal.next_frame();
@@ -229,28 +340,22 @@ impl Checkpointer {
         }
     }
 
-    fn take(&mut self, portion: Portion) -> Result<(), Trouble> {
-        let store = &self.shared.store;
+    fn take(&mut self, portion: Portion) {
         match portion {
-            Portion::Row(row) => {
-                if let Some(due) = row.due {
-                    store.due_put(due.0, &row.state.entity)?;
-                }
-                if let Some(order) = row.order {
-                    store.orders_put([order])?;
-                }
-                store.put([row.state])?;
+            Portion::Row(row) => self.write(|store| row.put(store)),
+            Portion::Gone(gone) => self.write(|store| store.delete(gone)),
+            Portion::Remembered(remembered) => {
+                self.keep(Kept::Cold(remembered.into_iter().map(cold_row).collect()));
             }
-            Portion::Gone(gone) => store.delete(gone)?,
-            Portion::Remembered(remembered) => store.answers_put(remembered.into_iter().map(cold_row))?,
             Portion::Ledger(chunk) => {
                 if let Some(first) = chunk.entries.first() {
-                    store.ledger_put(&chunk.sku, first.position.0, &encode(&chunk))?;
+                    let (first, page, entries) = (first.position.0, encode(&chunk), chunk.entries.len());
+                    self.keep(Kept::Ledger { sku: chunk.sku, first, page, entries });
                 }
             }
             Portion::Done { round, failed, sequences } => {
                 let Some(current) = self.current.as_mut().filter(|current| current.number == round) else {
-                    return Ok(());
+                    return;
                 };
                 current.waiting = current.waiting.saturating_sub(1);
                 current.failed |= failed;
@@ -258,20 +363,57 @@ impl Checkpointer {
                     *known = (*known).max(*told);
                 }
                 if current.waiting == 0 {
-                    self.finish()?;
+                    self.finish();
                 }
             }
         }
-        Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Trouble> {
-        let Some(round) = self.current.take() else { return Ok(()) };
-        self.last_round = Instant::now();
-        if round.failed {
-            self.stop("an actor's state cannot be had");
-            return Ok(());
+    /// Writes what a worker hands over once more if this fails, or has failed.
+    fn write(&mut self, write: impl FnOnce(&CheckpointStore) -> Result<(), CheckpointError>) {
+        if self.failure.is_none()
+            && let Err(trouble) = self.shared.store.get().and_then(|store| write(&store))
+        {
+            self.fail(&trouble.to_string(), true);
         }
+    }
+
+    /// Writes what exists here only, and keeps it until a mark says that it is in the store.
+    fn keep(&mut self, kept: Kept) {
+        if self.failure.is_none() && !self.shared.store.has_room() {
+            self.fail("the disk is full", false);
+        }
+        self.write(|store| kept.put(store));
+        self.kept_weight = self.kept_weight.saturating_add(kept.weight());
+        if self.kept_weight <= KEPT_MAX {
+            self.kept.push(kept);
+        } else {
+            self.kept = Vec::new();
+            self.kept_is_whole = false;
+            self.give_up_if_lost();
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(round) = self.current.take() else { return };
+        self.last_round = Instant::now();
+        if self.failure.is_some() {
+            return;
+        }
+        if round.failed {
+            return self.fail("an actor's state cannot be had", false);
+        }
+        if let Err(trouble) = self.mark(&round) {
+            return self.fail(&trouble.to_string(), true);
+        }
+        self.pause = RETRY_FIRST;
+        for asked_by in round.asked_by {
+            let _ = asked_by.send(());
+        }
+    }
+
+    /// Sets the mark, and then clears what it made superfluous.
+    fn mark(&mut self, round: &Round) -> Result<(), Trouble> {
         let shared = &self.shared;
         let mark = RoundMark {
             replay_from_frame: round.from,
@@ -280,14 +422,20 @@ impl Checkpointer {
             position_max: shared.position.load(Ordering::Relaxed),
             at_ms: shared.clock.now().0,
         };
-        let archive_below = shared.store.finish_round(&mark)?;
-        let moved = archive_segments(shared.directory.paths(), shared.directory.engine(), archive_below)?;
-        shared.store.answers_delete_before(mark.at_ms.saturating_sub(ANSWER_MEMORY_MS), FORGOTTEN_MAX)?;
-        // What these timers woke has changed, if it had to, before this round took its state.
-        let closing: Vec<_> = std::mem::take(&mut self.closing).into_iter().collect();
-        shared.store.due_remove(&closing)?;
-        shared.rounds_done.store(round.number, Ordering::Release);
+        let store = shared.store.get()?;
+        let archive_below = store.finish_round(&mark)?;
+        self.kept.clear();
+        self.kept_weight = 0;
+        self.kept_is_whole = true;
         self.last_from = round.from;
+        self.last_mark = Some(round.from);
+        shared.rounds_done.store(round.number, Ordering::Release);
+        let moved = archive_segments(shared.directory.paths(), shared.directory.engine(), archive_below)?;
+        store.answers_delete_before(mark.at_ms.saturating_sub(ANSWER_MEMORY_MS), FORGOTTEN_MAX)?;
+        // What these timers woke has changed, if it had to, before this round took its state.
+        let closing: Vec<_> = self.closing.iter().cloned().collect();
+        store.due_remove(&closing)?;
+        self.closing.clear();
         metrics::counter!("doorbuster_checkpoint_rounds_total").increment(1);
         metrics::histogram!("doorbuster_checkpoint_seconds").record(round.began.elapsed().as_secs_f64());
         tracing::debug!(
@@ -296,31 +444,71 @@ impl Checkpointer {
             seconds = round.began.elapsed().as_secs_f64(),
             "checkpoint round done"
         );
-        for asked_by in round.asked_by {
-            let _ = asked_by.send(());
-        }
         Ok(())
     }
 
-    /// A damaged or full store costs a longer recovery, never data: the last mark stays in force. No later round of this
-    /// process may count, since states that failed to reach the store are no longer marked as changed.
-    fn stop(&mut self, why: &str) {
+    /// A damaged or full store costs a longer recovery, never data: the last mark stays in force, and the journal behind it.
+    fn fail(&mut self, why: &str, reopen: bool) {
+        let retry_in_ms = u64::try_from(self.pause.as_millis()).unwrap_or(u64::MAX);
         tracing::error!(
             why,
-            "checkpoints stop until the next start; the journal keeps everything, mind the disk"
+            retry_in_ms,
+            "a checkpoint round failed and is tried again; the journal keeps everything"
         );
         metrics::counter!("doorbuster_checkpoint_failures_total").increment(1);
-        self.broken = true;
-        self.current = None;
+        if let Some(current) = &mut self.current {
+            current.failed = true;
+            current.asked_by.clear();
+        }
         self.asked_by.clear();
+        // The store may have failed before, and waited only for room since.
+        let reopen = reopen || self.failure.as_ref().is_some_and(|failure| failure.reopen);
+        self.failure = Some(Failure { again_at: Instant::now() + self.pause, reopen });
+        self.pause = self.pause.saturating_mul(2).min(RETRY_MAX);
+        self.give_up_if_lost();
+    }
+
+    /// Answers that are neither in the store nor here come back by a replay from the last mark only; rows of later rounds
+    /// would keep it from making them.
+    fn give_up_if_lost(&mut self) {
+        if self.failure.is_some() && !self.kept_is_whole {
+            tracing::error!(
+                "checkpoints stop until the next start, too much happened since one failed; the journal keeps everything"
+            );
+            self.broken = true;
+            self.current = None;
+        }
+    }
+
+    /// Tries again: opens the store where it failed, and writes what was kept. The round that follows has the rest.
+    fn resume(&mut self) {
+        if !self.shared.store.has_room() {
+            return self.fail("the disk is full", false);
+        }
+        let reopen = self.failure.as_ref().is_some_and(|failure| failure.reopen);
+        let opened = if reopen { self.shared.store.reopen(self.last_mark) } else { Ok(()) };
+        let written = opened.and_then(|()| {
+            let store = self.shared.store.get()?;
+            self.kept.iter().try_for_each(|kept| kept.put(&store))
+        });
+        match written {
+            Ok(()) => {
+                tracing::info!("the checkpoint store takes writes again");
+                self.failure = None;
+                self.overdue = true;
+            }
+            Err(trouble) => self.fail(&trouble.to_string(), true),
+        }
     }
 
     /// Wakes cold entities whose time has come.
     fn wake_due(&mut self) {
         let now = self.shared.clock.now();
-        let due = match self.shared.store.due_until(now.0, DUE_MAX) {
+        let due = match self.shared.store.get().and_then(|store| store.due_until(now.0, DUE_MAX)) {
             Ok(due) => due,
-            Err(trouble) => return self.stop(&trouble.to_string()),
+            // They wait until the store can be read again.
+            Err(_) if self.failure.is_some() => return,
+            Err(trouble) => return self.fail(&trouble.to_string(), true),
         };
         for (at, entity) in due {
             if self.closing.contains(&(at, entity.clone())) || !self.woken.insert((at, entity.clone())) {
@@ -362,5 +550,5 @@ pub(crate) fn load(
         return Ok(None);
     }
     let snapshot: Snapshot = decode(&row.blob)?;
-    Ok(Some(crate::worker::Stored { snapshot, sequence: row.sequence, dirty: false, saved_in: 0 }))
+    Ok(Some(crate::worker::Stored::clean(snapshot, row.sequence)))
 }

@@ -16,13 +16,14 @@ use tokio::time::Instant;
 
 use crate::checkpointer::Portion;
 use crate::message::{Body, Parcel};
-use crate::worker::{Due, Inbound, Pending, Round, Worker};
+use crate::worker::{Changes, Due, Inbound, Pending, Round, Worker};
 
 /// Time between sweeps: with the wheel's slots it keeps an expiry within a quarter of a second.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// Most timers fired in one go, so that an expiry storm leaves room for everybody else.
-const DUE_MAX: usize = 2_000;
+/// Most timers fired in one go, so that an expiry storm leaves room for everybody else: half a millisecond of turns, after
+/// which whatever else has come gets its turn.
+const DUE_MAX: usize = 256;
 
 /// Most states asked for at a time in a checkpoint round, for the same reason.
 const SLICE: usize = 128;
@@ -133,15 +134,15 @@ fn retire_idle(worker: &Rc<Worker>) {
 
 /// Hands over everything that changed since the last round, a slice at a time.
 async fn checkpoint(worker: Rc<Worker>, number: u64) {
-    let (dirty, gone, sequences) = worker.take_changes();
-    let awaited = dirty.iter().cloned().collect();
+    let Changes { changed, mut gone, sequences } = worker.take_changes();
+    let awaited = changed.iter().cloned().collect();
     *worker.round.borrow_mut() = Round { number, awaited, failed: false };
     // Before the rows, and after the records of what has ended: under a name that began again a row must have the last word.
     worker.save_remembered();
     if !gone.is_empty() {
-        worker.when_durable(Pending::Portion(Box::new(Portion::Gone(gone))));
+        worker.when_durable(Pending::Portion(Box::new(Portion::Gone(gone.clone()))));
     }
-    for slice in dirty.chunks(SLICE) {
+    for slice in changed.chunks(SLICE) {
         for entity in slice {
             worker.dispatch(Parcel::new(entity.clone(), Body::Checkpoint));
         }
@@ -157,8 +158,10 @@ async fn checkpoint(worker: Rc<Worker>, number: u64) {
     // What ended meanwhile left without handing its state over: its row must not stay behind the mark half told (law 10).
     let ended = worker.take_gone();
     if !ended.is_empty() {
-        worker.when_durable(Pending::Portion(Box::new(Portion::Gone(ended))));
+        worker.when_durable(Pending::Portion(Box::new(Portion::Gone(ended.clone()))));
     }
+    gone.extend(ended);
+    worker.handed_over(number, changed, gone);
     let failed = worker.round.borrow().failed;
     let done = Portion::Done { round: number, failed, sequences: Box::new(sequences) };
     worker.when_durable(Pending::Portion(Box::new(done)));

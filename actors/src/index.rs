@@ -263,14 +263,18 @@ impl RequestIndex {
 
     /// A finished key's time is over. If it was forgotten before and has begun anew, it is not what is to be forgotten.
     fn forget_finished(&self, key: RequestKey) {
-        if matches!(self.stage(key), Some(Stage::Settled(_) | Stage::Ended(_))) {
-            self.forget(key);
-        }
+        self.forget_if(key, |stage| matches!(stage, Stage::Settled(_) | Stage::Ended(_)));
     }
 
     /// Nothing of the request is known any more; copies on their way keep the key.
     fn forget(&self, key: RequestKey) {
-        if let MapEntry::Occupied(mut occupied) = self.slots.entry(key) {
+        self.forget_if(key, |_| true);
+    }
+
+    fn forget_if(&self, key: RequestKey, is_over: impl FnOnce(&Stage) -> bool) {
+        if let MapEntry::Occupied(mut occupied) = self.slots.entry(key)
+            && is_over(&occupied.get().stage)
+        {
             if occupied.get().claims == 0 {
                 occupied.remove();
             } else {

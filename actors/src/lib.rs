@@ -26,6 +26,7 @@ mod secrets;
 mod start;
 mod stats;
 mod stepped;
+mod store;
 mod tentative;
 mod types;
 mod wheel;

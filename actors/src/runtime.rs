@@ -16,7 +16,6 @@ use doorbuster_engine::event::{EntityKey, PARTITIONS};
 use doorbuster_engine::identity::{Position, RequestStamp, ReservationId, Sku, Timestamp};
 use doorbuster_engine::payment::PaymentProvider;
 use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
-use doorbuster_persistence::checkpoint::CheckpointStore;
 use doorbuster_persistence::codec::records;
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::disk::{Disk, MachineDisk};
@@ -35,6 +34,7 @@ use crate::index::{RequestIndex, Stage};
 use crate::message::Parcel;
 use crate::secrets::Secrets;
 use crate::start::recall_running;
+use crate::store::Store;
 use crate::types::Readiness;
 use crate::worker::{Inbound, Rebuilt, Remembered, Stored, Unreadable};
 
@@ -150,7 +150,7 @@ pub(crate) struct Shared {
     pub(crate) clock: BusinessClock,
     pub(crate) limits: Limits,
     pub(crate) journal: JournalHandle,
-    pub(crate) store: CheckpointStore,
+    pub(crate) store: Store,
     pub(crate) directory: DataDirectory,
     pub(crate) secrets: Secrets,
     pub(crate) providers: Vec<Arc<dyn PaymentProvider>>,
@@ -245,7 +245,7 @@ impl Shared {
     pub(crate) fn load(self: &Arc<Self>, worker: usize, entity: EntityKey) {
         let shared = Arc::clone(self);
         self.host.spawn_blocking(Box::new(move || {
-            let found = checkpointer::load(&shared.store, &entity).map_err(|trouble| {
+            let found = shared.store.get().and_then(|store| checkpointer::load(&store, &entity)).map_err(|trouble| {
                 tracing::error!(%entity, %trouble, "a cold state cannot be read; restart to rebuild it from the journal");
                 Unreadable
             });
@@ -271,15 +271,11 @@ impl Shared {
     }
 
     fn rebuilt(&self, entity: &EntityKey) -> Result<Rebuilt, StartError> {
-        let stored = checkpointer::load(&self.store, entity)?;
-        let from = self.store.marks()?.first().map_or(FrameNumber::FIRST, |mark| mark.replay_from_frame);
+        let store = self.store.get()?;
+        let stored = checkpointer::load(&store, entity)?;
+        let from = store.marks()?.first().map_or(FrameNumber::FIRST, |mark| mark.replay_from_frame);
         let mut exists = stored.is_some();
-        let mut stored = stored.unwrap_or_else(|| Stored {
-            snapshot: Snapshot::absent(entity),
-            sequence: 0,
-            dirty: false,
-            saved_in: 0,
-        });
+        let mut stored = stored.unwrap_or_else(|| Stored::clean(Snapshot::absent(entity), 0));
         let (mut untold, mut spilled) = (Vec::new(), Vec::new());
         let partition = entity.partition();
         let durable = self.journal.durable_frame();
@@ -321,7 +317,7 @@ impl Shared {
     fn tell_index(&self, folded: Folded, at: Timestamp) -> Vec<Remembered> {
         let known = |key| match self.index.stage(key) {
             Some(Stage::Settled(_) | Stage::Ended(_)) => true,
-            Some(Stage::Claimed(_) | Stage::Open(_)) | None => false,
+            Some(Stage::Claimed | Stage::Open(_)) | None => false,
         };
         let mut news = Vec::new();
         for settlement in folded.settlements {

@@ -28,6 +28,7 @@ use crate::host::{Host, Machine};
 use crate::index::{Home, RequestIndex};
 use crate::runtime::{EngineOptions, Seed, Sequences, Shared, Start};
 use crate::secrets::Secrets;
+use crate::store::Store;
 use crate::types::Readiness;
 use crate::worker::{Inbound, Remembered, Stored};
 
@@ -144,7 +145,7 @@ impl Prepared {
             clock: BusinessClock::starting_after(self.last_at, options.host.clone()),
             limits: options.limits,
             journal,
-            store: self.store,
+            store: Store::new(self.store, self.directory.paths().clone()),
             directory: self.directory,
             secrets: self.secrets,
             providers: options.providers,

@@ -5,6 +5,8 @@
 
 mod checkouts;
 mod crashes;
+mod expiry_race;
+mod failing_store;
 mod full_disk;
 mod harness;
 mod panics;

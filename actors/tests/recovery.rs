@@ -9,6 +9,7 @@ use doorbuster_engine::order::OrderState;
 use crate::harness::{
     cart, checkout, define, record, reserve, snapshot_of, stock, ticket, with_engine, with_options,
 };
+use crate::stepped::live_on;
 
 #[test]
 fn everything_acknowledged_is_there_after_a_crash() {
@@ -46,6 +47,39 @@ fn everything_acknowledged_is_there_after_a_crash() {
             assert_eq!(found.cart, cart_id);
         });
     }
+}
+
+/// The row of the second attempt was overwritten by the first one's end: after a restart its parts had no coordinator.
+#[test]
+fn a_reservation_begun_again_after_a_refusal_survives_the_checkpoint() {
+    let data = tempfile::tempdir().unwrap();
+    let seldom = |options: &mut doorbuster_actors::EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_secs(3_600);
+    };
+    let both = [("TEE", 1), ("CUP", 1)];
+    let again = live_on(data.path(), 1, seldom, async |engine, _| {
+        define(&engine, "TEE", 1).await;
+        define(&engine, "CUP", 1).await;
+        // Both ask before either is decided, so that a coordinator refuses the second, not the door.
+        let (one, two) =
+            tokio::join!(reserve(&engine, "one", &both, None), reserve(&engine, "two", &both, None));
+        assert!(one.is_ok() != two.is_ok(), "one winner");
+        let (winner, loser) = if one.is_ok() { (one, "two") } else { (two, "one") };
+        engine.release(ticket(&engine, "release", ""), record(winner).id).await.unwrap();
+        crate::harness::eventually("units are back", async || stock(&engine, "CUP").await.available == 1)
+            .await;
+        let again = record(reserve(&engine, loser, &both, None).await);
+        engine.drain().await;
+        again
+    });
+    live_on(data.path(), 2, seldom, async |engine, _| {
+        assert_eq!(record(engine.reservation(again.id).await), again, "law 3");
+        engine.release(ticket(&engine, "release again", ""), again.id).await.unwrap();
+        for name in ["TEE", "CUP"] {
+            crate::harness::eventually("units are back", async || stock(&engine, name).await.available == 1)
+                .await;
+        }
+    });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::harness::{cart, checkout, define, record, reserve, snapshot_of, stock, ticket};
 
-const NOON_MS: u64 = 1_800_000_000_000;
+pub(crate) const NOON_MS: u64 = 1_800_000_000_000;
 const UNITS: i64 = 1_000;
 const SKUS: [&str; 3] = ["TEE", "CUP", "CAP"];
 
@@ -91,11 +91,25 @@ impl Host for Seeded {
 }
 
 /// What a caller was told, under which key.
-type Told = Rc<RefCell<BTreeMap<String, (Vec<(&'static str, i64)>, Answer)>>>;
+pub(crate) type Told = Rc<RefCell<BTreeMap<String, (Vec<(&'static str, i64)>, Answer)>>>;
 
 /// Starts an engine without threads on `data`, lets `live` go on beside it, and kills it when that returns.
 fn live<T>(data: &Path, seed: u64, live: impl AsyncFnOnce(Engine, Rc<RefCell<Stepped>>) -> T) -> T {
-    live_with(data, |_| Seeded::new(seed), live)
+    live_on(data, seed, |_| {}, live)
+}
+
+/// [`live`] with changed options.
+pub(crate) fn live_on<T>(
+    data: &Path,
+    seed: u64,
+    change: impl FnOnce(&mut EngineOptions),
+    live: impl AsyncFnOnce(Engine, Rc<RefCell<Stepped>>) -> T,
+) -> T {
+    let host = |options: &mut EngineOptions| {
+        change(options);
+        Seeded::new(seed)
+    };
+    live_with(data, host, live)
 }
 
 /// [`live`] with changed options and a host of one's own.
@@ -158,7 +172,7 @@ async fn shop(engine: Engine, name: u64, seed: u64, told: Told) {
 }
 
 /// Two shoppers, each as if connected to a worker, for some time.
-async fn sale(engine: Engine, stepped: Rc<RefCell<Stepped>>, seed: u64, lasts: Duration) -> Told {
+pub(crate) async fn sale(engine: Engine, stepped: Rc<RefCell<Stepped>>, seed: u64, lasts: Duration) -> Told {
     for name in SKUS {
         define(&engine, name, UNITS).await;
     }
@@ -174,6 +188,24 @@ async fn sale(engine: Engine, stepped: Rc<RefCell<Stepped>>, seed: u64, lasts: D
     told
 }
 
+/// Everything told is told again, and whatever was under way ends by itself.
+pub(crate) async fn nothing_is_lost(engine: &Engine, seed: u64, told: &Told) {
+    for (key, (lines, answer)) in &told.take() {
+        if let Answer::Reservation(held) = answer {
+            let again = reserve(engine, key, lines, Some(60_000)).await;
+            assert_eq!(record(again), *held, "seed {seed}, laws 3 and 5: {key}");
+        }
+    }
+    // Whatever was under way ends by itself.
+    tokio::time::sleep(Duration::from_secs(70)).await;
+    for name in SKUS {
+        let stock = stock(engine, name).await;
+        assert_eq!(stock.received, UNITS, "seed {seed}: {name}");
+        assert_eq!(stock.received, stock.on_hand + stock.sold, "seed {seed}, law 1: {name}");
+        assert_eq!(stock.reserved, 0, "seed {seed}, law 6: {name}");
+    }
+}
+
 #[test]
 fn a_stepped_engine_that_is_killed_has_everything_it_acknowledged() {
     for seed in 0..4 {
@@ -183,20 +215,7 @@ fn a_stepped_engine_that_is_killed_has_everything_it_acknowledged() {
         });
         assert!(told.borrow().len() > 100, "seed {seed}: a sale of {} answers", told.borrow().len());
         live(data.path(), seed + 100, async |engine, _| {
-            for (key, (lines, answer)) in &told.take() {
-                if let Answer::Reservation(held) = answer {
-                    let again = reserve(&engine, key, lines, Some(60_000)).await;
-                    assert_eq!(record(again), *held, "seed {seed}, laws 3 and 5: {key}");
-                }
-            }
-            // Whatever was under way ends by itself.
-            tokio::time::sleep(Duration::from_secs(70)).await;
-            for name in SKUS {
-                let stock = stock(&engine, name).await;
-                assert_eq!(stock.received, UNITS, "seed {seed}: {name}");
-                assert_eq!(stock.received, stock.on_hand + stock.sold, "seed {seed}, law 1: {name}");
-                assert_eq!(stock.reserved, 0, "seed {seed}, law 6: {name}");
-            }
+            nothing_is_lost(&engine, seed, &told).await;
             let late = reserve(&engine, "late", &[("TEE", UNITS + 1)], None).await;
             assert!(matches!(late, Err(Refusal::InsufficientStock(_))), "seed {seed}: {late:?}");
         });

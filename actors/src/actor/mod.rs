@@ -64,6 +64,8 @@ pub(crate) struct EntityActor {
     dirty: bool,
     /// The checkpoint round its state last went into.
     saved_in: u64,
+    /// The checkpoint round for which a copy of its large state is being taken, else 0.
+    copying_for: u64,
     /// It no longer speaks for its entity: a turn of it panicked, or it has left memory.
     over: bool,
     stats: Rc<ActorStats>,
@@ -162,6 +164,7 @@ impl EntityActor {
             last_batch: 0,
             dirty: stored.dirty,
             saved_in: stored.saved_in,
+            copying_for: 0,
             over: false,
             stats,
             waiters: Vec::new(),
@@ -382,15 +385,40 @@ impl EntityActor {
         }
     }
 
+    /// Hands its state over for the running round: a large one step by step, with other turns in between.
     fn checkpoint(&mut self) {
+        let number = self.worker.round.borrow().number;
+        let mut copy = None;
+        if let Snapshot::Stock(stock) = &mut self.snapshot
+            && (stock.is_large() || self.copying_for == number)
+        {
+            if self.copying_for != number {
+                self.copying_for = number;
+                stock.begin_copy();
+            }
+            copy = stock.copy_some();
+            if copy.is_none() {
+                self.worker.dispatch(Parcel::new(self.entity.clone(), Body::Checkpoint));
+                return;
+            }
+        }
+        self.copying_for = 0;
         self.dirty = false;
-        self.saved_in = self.worker.round.borrow().number;
-        self.worker.save(&self.entity, &self.snapshot, self.sequence);
+        self.saved_in = number;
+        match copy {
+            Some(copy) => {
+                self.worker.save_copy(&self.entity, Snapshot::Stock(Box::new(copy)), self.sequence);
+            }
+            None => self.worker.save(&self.entity, &self.snapshot, self.sequence),
+        }
     }
 
     /// Leaves memory, or for a SKU goes back to sleep there, unless something is open.
     fn retire(&mut self) {
-        let in_use = !self.waiters.is_empty() || !self.parked.is_empty() || self.stats.depth() > 1;
+        let in_use = !self.waiters.is_empty()
+            || !self.parked.is_empty()
+            || self.stats.depth() > 1
+            || self.copying_for > 0;
         if in_use || self.tentative.units() > 0 {
             return;
         }

@@ -156,7 +156,7 @@ impl Engine {
         let shared = Arc::clone(&self.shared);
         let read = self.shared.blocking(move || {
             let cursor = cursor.map(|(at, id)| (at.0, id));
-            let rows = shared.store.orders_by_time(cursor, ROWS).ok()?;
+            let rows = shared.store.get().ok()?.orders_by_time(cursor, ROWS).ok()?;
             rows.iter()
                 .map(|row| decode_stored::<OrderSummary>(&row.summary).ok())
                 .collect::<Option<Vec<_>>>()

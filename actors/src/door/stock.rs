@@ -110,7 +110,7 @@ impl Engine {
     async fn cold_ledger(&self, sku: &Sku, below: Position) -> Result<Vec<LedgerChunk>, Refusal> {
         let (shared, sku) = (Arc::clone(&self.shared), sku.clone());
         let read = self.shared.blocking(move || {
-            let rows = shared.store.ledger_scan_back(&sku, below.0, CHUNKS).ok()?;
+            let rows = shared.store.get().ok()?.ledger_scan_back(&sku, below.0, CHUNKS).ok()?;
             rows.iter().map(|(_, bytes)| decode_stored::<LedgerChunk>(bytes).ok()).collect::<Option<Vec<_>>>()
         });
         match read.await {

@@ -110,7 +110,7 @@ pub(crate) enum Seat {
 impl Seat {
     /// The seat of an entity to which nothing has happened yet.
     fn vacant(entity: &EntityKey) -> Self {
-        Self::Idle(Stored { snapshot: Snapshot::absent(entity), sequence: 0, dirty: false, saved_in: 0 })
+        Self::Idle(Stored::clean(Snapshot::absent(entity), 0))
     }
 }
 
@@ -122,8 +122,33 @@ pub(crate) struct Stored {
     pub(crate) sequence: u64,
     /// Whether the checkpoint does not have it yet.
     pub(crate) dirty: bool,
-    /// The checkpoint round it was handed to: until that round is done its row may still be on its way.
+    /// The checkpoint round it last went into: until that round is done its row may still be on its way.
     pub(crate) saved_in: u64,
+}
+
+impl Stored {
+    /// A state that the store has, or that needs no row.
+    pub(crate) fn clean(snapshot: Snapshot, sequence: u64) -> Self {
+        Self { snapshot, sequence, dirty: false, saved_in: 0 }
+    }
+}
+
+/// What a checkpoint round was given. If it fails, the next one gets it again.
+#[derive(Debug, Default)]
+pub(crate) struct Handed {
+    round: u64,
+    changed: Vec<EntityKey>,
+    gone: Vec<(EntityKey, u64)>,
+}
+
+/// What a checkpoint round has to write.
+pub(crate) struct Changes {
+    /// Entities whose state changed.
+    pub(crate) changed: Vec<EntityKey>,
+    /// Entities that are gone, each with its last sequence.
+    pub(crate) gone: Vec<(EntityKey, u64)>,
+    /// Sequences as they stand.
+    pub(crate) sequences: [u64; PARTITIONS],
 }
 
 /// A worker's part of a checkpoint round.
@@ -179,6 +204,7 @@ pub(crate) struct Worker {
     allowance: Cell<usize>,
     dirty: RefCell<Vec<EntityKey>>,
     gone: RefCell<Vec<(EntityKey, u64)>>,
+    handed: RefCell<Handed>,
     remembered: RefCell<Vec<Remembered>>,
     deferred: RefCell<Vec<Parcel>>,
     /// SKUs with parked requests, and until when these wait; in the order of time.
@@ -212,6 +238,7 @@ impl Worker {
             allowance: Cell::new(0),
             dirty: RefCell::new(seed.dirty),
             gone: RefCell::new(seed.gone),
+            handed: RefCell::default(),
             remembered: RefCell::new(seed.remembered),
             deferred: RefCell::default(),
             parked: RefCell::default(),

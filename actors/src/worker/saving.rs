@@ -1,12 +1,14 @@
-//! What goes to the checkpoint: which entities changed, and their states once they are durable.
+//! What goes to the checkpoint: which entities changed, and their states once they are durable. What a failed round was
+//! given goes to the next one again.
 
-use doorbuster_engine::event::{EntityKey, PARTITIONS};
+use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::Snapshot;
+use indexmap::IndexSet;
 
 use crate::checkpointer::{Portion, Row};
 
-use super::{Pending, Remembered, Seat, Worker};
+use super::{Changes, Handed, Pending, Remembered, Seat, Worker};
 
 /// Answers and endings handed to the checkpointer at a time.
 const REMEMBERED_MAX: usize = 1_024;
@@ -26,13 +28,26 @@ impl Worker {
         }
     }
 
-    /// Takes the names of what changed and of what is gone since the last round, and the sequences as they stand.
-    pub(crate) fn take_changes(&self) -> (Vec<EntityKey>, Vec<(EntityKey, u64)>, [u64; PARTITIONS]) {
-        (
-            std::mem::take(&mut self.dirty.borrow_mut()),
-            std::mem::take(&mut self.gone.borrow_mut()),
-            *self.sequences.borrow(),
-        )
+    /// Takes the names of what changed and of what is gone since the last round, and the sequences as they stand. If the
+    /// last round was not done, what it was given is taken again: nobody knows what of it reached the store.
+    pub(crate) fn take_changes(&self) -> Changes {
+        let mut handed = std::mem::take(&mut *self.handed.borrow_mut());
+        if handed.round <= self.shared.rounds_done() {
+            handed = Handed::default();
+        }
+        handed.gone.append(&mut self.gone.borrow_mut());
+        let changed: IndexSet<EntityKey, foldhash::fast::FixedState> =
+            handed.changed.into_iter().chain(self.dirty.borrow_mut().drain(..)).collect();
+        Changes {
+            changed: changed.into_iter().collect(),
+            gone: handed.gone,
+            sequences: *self.sequences.borrow(),
+        }
+    }
+
+    /// All of this was given to `round`.
+    pub(crate) fn handed_over(&self, round: u64, changed: Vec<EntityKey>, gone: Vec<(EntityKey, u64)>) {
+        *self.handed.borrow_mut() = Handed { round, changed, gone };
     }
 
     /// Takes the names of what has ended since they were last taken.
@@ -43,8 +58,17 @@ impl Worker {
     /// Writes a state to the checkpoint once it is durable, and before it what its events left behind: a replay skips
     /// what a row reflects, so a row must never be there without its answers.
     pub(crate) fn save(&self, entity: &EntityKey, snapshot: &Snapshot, sequence: u64) {
+        self.save_row(entity, Row::of(entity, snapshot, sequence));
+    }
+
+    /// [`Worker::save`] for a copy that is encoded where nobody waits for it.
+    pub(crate) fn save_copy(&self, entity: &EntityKey, copy: Snapshot, sequence: u64) {
+        self.save_row(entity, Row::of_copy(entity, copy, sequence));
+    }
+
+    fn save_row(&self, entity: &EntityKey, row: Row) {
         self.save_remembered();
-        let portion = Portion::Row(Box::new(Row::of(entity, snapshot, sequence)));
+        let portion = Portion::Row(Box::new(row));
         if mutant::active(Mutant::CheckpointAheadOfJournal) {
             self.shared.checkpoint(portion);
         } else {

@@ -21,6 +21,7 @@ use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockCommand;
+use doorbuster_engine::world::Snapshot;
 use tokio::time::Instant;
 
 use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Unreadable, Worker};
@@ -60,7 +61,8 @@ impl Worker {
                     }
                     return;
                 }
-                if matches!(parcel.body, Body::Checkpoint) {
+                let large = matches!(&stored.snapshot, Snapshot::Stock(stock) if stock.is_large());
+                if matches!(parcel.body, Body::Checkpoint) && !large {
                     drop(seats);
                     self.save_idle(&parcel.to);
                     return;
