@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use doorbuster_engine::answer::LedgerChunk;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
-use doorbuster_engine::identity::{OrderId, Sku, Timestamp};
+use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::world::{ANSWER_MEMORY_MS, Snapshot};
 use doorbuster_persistence::archive::archive_segments;
 use doorbuster_persistence::checkpoint::{
@@ -110,21 +110,24 @@ impl Row {
 /// What no worker could hand over a second time.
 enum Kept {
     Cold(Vec<ColdRow>),
-    Ledger { sku: Sku, first: u64, page: Vec<u8>, entries: usize },
+    Ledger(Arc<LedgerChunk>),
 }
 
 impl Kept {
     fn weight(&self) -> usize {
         match self {
             Self::Cold(rows) => rows.len(),
-            Self::Ledger { entries, .. } => *entries,
+            Self::Ledger(page) => page.entries.len(),
         }
     }
 
     fn put(&self, store: &CheckpointStore) -> Result<(), CheckpointError> {
         match self {
             Self::Cold(rows) => store.answers_put(rows.iter().cloned()),
-            Self::Ledger { sku, first, page, entries: _ } => store.ledger_put(sku, *first, page),
+            Self::Ledger(page) => page
+                .entries
+                .first()
+                .map_or(Ok(()), |first| store.ledger_put(&page.sku, first.position.0, &encode(&**page))),
         }
     }
 }
@@ -150,7 +153,7 @@ pub(crate) enum Portion {
     /// Answers and endings.
     Remembered(Vec<Remembered>),
     /// Ledger entries that left a SKU's memory.
-    Ledger(LedgerChunk),
+    Ledger(Arc<LedgerChunk>),
     /// A worker has handed over everything of a round.
     Done {
         /// Which round.
@@ -347,12 +350,7 @@ impl Checkpointer {
             Portion::Remembered(remembered) => {
                 self.keep(Kept::Cold(remembered.into_iter().map(cold_row).collect()));
             }
-            Portion::Ledger(chunk) => {
-                if let Some(first) = chunk.entries.first() {
-                    let (first, page, entries) = (first.position.0, encode(&chunk), chunk.entries.len());
-                    self.keep(Kept::Ledger { sku: chunk.sku, first, page, entries });
-                }
-            }
+            Portion::Ledger(page) => self.keep(Kept::Ledger(page)),
             Portion::Done { round, failed, sequences } => {
                 let Some(current) = self.current.as_mut().filter(|current| current.number == round) else {
                     return;
@@ -388,9 +386,18 @@ impl Checkpointer {
         if self.kept_weight <= KEPT_MAX {
             self.kept.push(kept);
         } else {
-            self.kept = Vec::new();
+            self.kept.push(kept);
+            self.drop_kept();
             self.kept_is_whole = false;
             self.give_up_if_lost();
+        }
+    }
+
+    fn drop_kept(&mut self) {
+        for kept in std::mem::take(&mut self.kept) {
+            if let Kept::Ledger(page) = kept {
+                self.shared.pages.is_stored(&page);
+            }
         }
     }
 
@@ -414,7 +421,7 @@ impl Checkpointer {
 
     /// Sets the mark, and then clears what it made superfluous.
     fn mark(&mut self, round: &Round) -> Result<(), Trouble> {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         let mark = RoundMark {
             replay_from_frame: round.from,
             durable_frame: shared.journal.durable_frame(),
@@ -424,7 +431,7 @@ impl Checkpointer {
         };
         let store = shared.store.get()?;
         let archive_below = store.finish_round(&mark)?;
-        self.kept.clear();
+        self.drop_kept();
         self.kept_weight = 0;
         self.kept_is_whole = true;
         self.last_from = round.from;
@@ -477,6 +484,7 @@ impl Checkpointer {
             );
             self.broken = true;
             self.current = None;
+            self.shared.pages.lose();
         }
     }
 

@@ -19,6 +19,7 @@ mod housekeeping;
 mod index;
 mod message;
 mod observe;
+mod pages;
 mod payments;
 mod runtime;
 mod saga;

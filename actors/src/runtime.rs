@@ -32,6 +32,7 @@ use crate::clock::BusinessClock;
 use crate::host::{Delivery, Host};
 use crate::index::{RequestIndex, Stage};
 use crate::message::Parcel;
+use crate::pages::Pages;
 use crate::secrets::Secrets;
 use crate::start::recall_running;
 use crate::store::Store;
@@ -151,6 +152,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) journal: JournalHandle,
     pub(crate) store: Store,
+    /// Ledger pages on their way there.
+    pub(crate) pages: Pages,
     pub(crate) directory: DataDirectory,
     pub(crate) secrets: Secrets,
     pub(crate) providers: Vec<Arc<dyn PaymentProvider>>,

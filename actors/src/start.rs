@@ -26,6 +26,7 @@ use crate::clock::BusinessClock;
 use crate::engine::{Engine, Running};
 use crate::host::{Host, Machine};
 use crate::index::{Home, RequestIndex};
+use crate::pages::Pages;
 use crate::runtime::{EngineOptions, Seed, Sequences, Shared, Start};
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -146,6 +147,7 @@ impl Prepared {
             limits: options.limits,
             journal,
             store: Store::new(self.store, self.directory.paths().clone()),
+            pages: Pages::default(),
             directory: self.directory,
             secrets: self.secrets,
             providers: options.providers,

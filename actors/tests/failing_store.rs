@@ -15,6 +15,7 @@ use doorbuster_persistence::writer::Durability;
 use parking_lot::Mutex;
 
 use crate::harness::{cart, define, record, reserve, stock};
+use crate::recovery::{deliver, read_ledger};
 use crate::stepped::{live_on, nothing_is_lost, sale};
 
 type Content = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -206,7 +207,7 @@ fn checkpoints_go_on_when_the_store_takes_writes_again_and_miss_nothing() {
             // The process is killed here, not the machine.
             options.durability = Durability::Memory;
         };
-        let (told, created, lone) = live_on(data.path(), seed, on_disk, async |engine, stepped| {
+        let (told, created, lone, ledger) = live_on(data.path(), seed, on_disk, async |engine, stepped| {
             let rounds = || stepped.borrow().checkpoint_rounds();
             let told =
                 sale(engine.clone(), std::rc::Rc::clone(&stepped), seed, Duration::from_millis(900)).await;
@@ -221,6 +222,9 @@ fn checkpoints_go_on_when_the_store_takes_writes_again_and_miss_nothing() {
             define(&engine, "LONE", 7).await;
             let lone = record(reserve(&engine, "lone", &[("LONE", 1)], Some(3_600_000)).await);
             let created = cart(&engine, "lone cart", &[("LONE", 2)]).await;
+            deliver(&engine, "LONE", 300).await;
+            let ledger = read_ledger(&engine, "LONE").await;
+            assert_eq!(ledger.len(), 301, "{label}: pages the store would not take are read all the same");
             tokio::time::sleep(Duration::from_millis(lasts_ms)).await;
             assert!(
                 rounds() <= before + 1,
@@ -233,7 +237,7 @@ fn checkpoints_go_on_when_the_store_takes_writes_again_and_miss_nothing() {
             let failed_at = rounds();
             tokio::time::sleep(Duration::from_secs(4)).await;
             assert!(rounds() > failed_at + 3, "{label}: {} rounds since", rounds() - failed_at);
-            (told, created, lone)
+            (told, created, lone, ledger)
         });
         let reopened = disk.0.lock().opened > 1;
         assert_eq!(reopened, !matches!(trouble, Trouble::Room), "{label}: opened anew where it failed");
@@ -246,10 +250,11 @@ fn checkpoints_go_on_when_the_store_takes_writes_again_and_miss_nothing() {
         std::fs::remove_dir_all(&archive).unwrap();
         live_on(data.path(), seed + 100, on_disk, async |engine, _| {
             let seen = stock(&engine, "LONE").await;
-            assert_eq!((seen.on_hand, seen.reserved), (7, 1), "{label}, law 3");
+            assert_eq!((seen.on_hand, seen.reserved), (307, 1), "{label}, law 3");
             assert_eq!(record(engine.reservation(lone.id).await), lone, "{label}, law 3");
             let Answer::Cart(back) = engine.cart(created.id).await.unwrap().answer else { panic!("no cart") };
             assert_eq!(*back, created, "{label}, law 3");
+            assert_eq!(read_ledger(&engine, "LONE").await, ledger, "{label}, law 3");
             nothing_is_lost(&engine, seed, &told).await;
         });
     }

@@ -131,26 +131,32 @@ fn a_ledger_longer_than_memory_is_whole() {
     let data = tempfile::tempdir().unwrap();
     let entries = with_engine(data.path(), async |engine| {
         define(&engine, "TEE", 1_000).await;
-        for n in 0..300 {
-            let ticket = ticket(&engine, &format!("adjust {n}"), "");
-            engine
-                .adjust(ticket, crate::harness::sku("TEE"), 1, format!("delivery {n}"), None)
-                .await
-                .unwrap();
-        }
-        read_ledger(&engine).await
+        deliver(&engine, "TEE", 300).await;
+        read_ledger(&engine, "TEE").await
     });
     assert_eq!(entries.len(), 301);
     assert_eq!(entries.iter().map(|entry| entry.delta).sum::<i64>(), 1_300, "opening and all deliveries");
-    let again = with_engine(data.path(), async |engine| read_ledger(&engine).await);
+    let again = with_engine(data.path(), async |engine| read_ledger(&engine, "TEE").await);
     assert_eq!(again, entries);
 }
 
-async fn read_ledger(engine: &doorbuster_actors::Engine) -> Vec<doorbuster_engine::stock::LedgerEntry> {
+/// So many deliveries of one unit each.
+pub(crate) async fn deliver(engine: &doorbuster_actors::Engine, sku: &str, count: usize) {
+    for n in 0..count {
+        let ticket = ticket(engine, &format!("adjust {n}"), "");
+        engine.adjust(ticket, crate::harness::sku(sku), 1, format!("delivery {n}"), None).await.unwrap();
+    }
+}
+
+/// All pages of a ledger, newest first.
+pub(crate) async fn read_ledger(
+    engine: &doorbuster_actors::Engine,
+    sku: &str,
+) -> Vec<doorbuster_engine::stock::LedgerEntry> {
     let mut entries = Vec::new();
     let mut before = None;
     loop {
-        let page = engine.ledger(crate::harness::sku("TEE"), before, 70).await.unwrap();
+        let page = engine.ledger(crate::harness::sku(sku), before, 70).await.unwrap();
         before = page.data.last().map(|entry| entry.position);
         entries.extend(page.data);
         if page.next_cursor.is_none() {

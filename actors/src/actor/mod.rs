@@ -27,7 +27,6 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::catalogue::Card;
-use crate::checkpointer::Portion;
 use crate::housekeeping::due_command;
 use crate::index::Home;
 use crate::message::{Body, Parcel, Seen, Slot};
@@ -340,7 +339,7 @@ impl EntityActor {
             index.end(Arc::from(record), at);
         }
         if let Some(chunk) = folded.spilled {
-            self.worker.when_durable(Pending::Portion(Box::new(Portion::Ledger(*chunk))));
+            self.worker.save_ledger(*chunk);
         }
     }
 

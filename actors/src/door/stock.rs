@@ -1,5 +1,6 @@
 //! Calls on SKUs and their stock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use doorbuster_engine::answer::{LedgerChunk, Missing, Refusal};
@@ -110,8 +111,14 @@ impl Engine {
     async fn cold_ledger(&self, sku: &Sku, below: Position) -> Result<Vec<LedgerChunk>, Refusal> {
         let (shared, sku) = (Arc::clone(&self.shared), sku.clone());
         let read = self.shared.blocking(move || {
-            let rows = shared.store.get().ok()?.ledger_scan_back(&sku, below.0, CHUNKS).ok()?;
-            rows.iter().map(|(_, bytes)| decode_stored::<LedgerChunk>(bytes).ok()).collect::<Option<Vec<_>>>()
+            let mut pages = BTreeMap::new();
+            for page in shared.pages.between(&sku, below).ok()? {
+                pages.insert(page.entries.first()?.position, LedgerChunk::clone(&page));
+            }
+            for (first, bytes) in shared.store.get().ok()?.ledger_scan_back(&sku, below.0, CHUNKS).ok()? {
+                pages.insert(Position(first), decode_stored(&bytes).ok()?);
+            }
+            Some(pages.into_values().rev().take(CHUNKS).collect::<Vec<_>>())
         });
         match read.await {
             Some(Some(chunks)) => Ok(chunks),

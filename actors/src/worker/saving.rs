@@ -1,6 +1,9 @@
 //! What goes to the checkpoint: which entities changed, and their states once they are durable. What a failed round was
 //! given goes to the next one again.
 
+use std::sync::Arc;
+
+use doorbuster_engine::answer::LedgerChunk;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::Snapshot;
@@ -83,6 +86,13 @@ impl Worker {
         if !remembered.is_empty() {
             self.when_durable(Pending::Portion(Box::new(Portion::Remembered(remembered))));
         }
+    }
+
+    /// Writes a page of a SKU's ledger to the checkpoint once it is durable; until then it is read from where it waits.
+    pub(crate) fn save_ledger(&self, page: LedgerChunk) {
+        let page = Arc::new(page);
+        self.shared.pages.left_memory(&page);
+        self.when_durable(Pending::Portion(Box::new(Portion::Ledger(page))));
     }
 
     /// A recovered state that nothing woke still has to reach the checkpoint once.

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::actor::{EntityActor, Turn};
-use crate::checkpointer::Portion;
 use crate::message::{Body, Parcel, Seen, Step, StepDone, StepKind, StepOutcome};
 use crate::stats::ActorStats;
 use crate::types::ActorReport;
@@ -214,7 +213,7 @@ impl Worker {
             self.remember(remembered);
         }
         for chunk in spilled {
-            self.when_durable(Pending::Portion(Box::new(Portion::Ledger(chunk))));
+            self.save_ledger(chunk);
         }
         let resident = stored.as_ref().is_some_and(|stored| stored.snapshot.is_resident());
         match &stored {
