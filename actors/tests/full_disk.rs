@@ -78,8 +78,17 @@ fn a_full_journal_refuses_and_goes_on_when_room_returns() {
         }
         // A checkout refused for want of room is a new attempt; one that was under way has gone on.
         for (client, cart) in carts.iter().enumerate() {
+            let mut refusals = std::collections::BTreeMap::<String, u32>::new();
             eventually("the checkout ends", async || {
-                checkout(&engine, &format!("pay {client}"), cart, "ok").await.is_ok()
+                match checkout(&engine, &format!("pay {client}"), cart, "ok").await {
+                    Ok(_) => true,
+                    Err(refusal) => {
+                        let times = refusals.entry(format!("{refusal:?}")).or_default();
+                        *times += 1;
+                        assert!(*times < 1_999, "client {client}: {refusals:?}");
+                        false
+                    }
+                }
             })
             .await;
         }
