@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::web;
-use doorbuster_actors::{Engine, EngineOptions, Readiness};
+use doorbuster_actors::{Engine, EngineOptions, Limits, Readiness};
 use doorbuster_engine::payment::PaymentProvider;
 use doorbuster_persistence::recovery::{Progress, RecoveryReport};
 use doorbuster_persistence::writer::Durability;
@@ -97,6 +97,9 @@ pub struct ServeArguments {
     /// Size of a journal segment file
     #[arg(long, env = "DOORBUSTER_SEGMENT_MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096), value_name = "MIB")]
     pub segment_mib: u64,
+    /// Least time between two checkpoint rounds: shorter ones shorten a restart and cost writes
+    #[arg(long, env = "DOORBUSTER_CHECKPOINT_INTERVAL_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=3_600_000), value_name = "MS")]
+    pub checkpoint_interval_ms: u64,
     /// What to log: a level, or target=level pairs
     #[arg(long, env = "DOORBUSTER_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -306,6 +309,10 @@ async fn recover(
             DurabilityChoice::Memory => Durability::Memory,
         },
         segment_bytes: arguments.segment_mib << 20,
+        limits: Limits {
+            checkpoint_interval: Duration::from_millis(arguments.checkpoint_interval_ms),
+            ..Limits::default()
+        },
         providers: providers(arguments),
         on_fatal: Arc::new(|why: &str| {
             // Nothing unrecorded was promised; the next start recovers. Going on would promise what cannot be kept.
