@@ -42,6 +42,11 @@ pub trait Host: Send + Sync {
         let _ = entity;
     }
 
+    /// A state came back from cold storage, because somebody asked for it or its time has come.
+    fn loaded(&self, entity: &EntityKey) {
+        let _ = entity;
+    }
+
     /// Brings a bundle to its worker. Bundles between the same two must arrive in the order they were sent.
     fn deliver(&self, delivery: Delivery<'_>) {
         delivery.arrive();

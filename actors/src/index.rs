@@ -174,11 +174,19 @@ impl RequestIndex {
         self.reach(request.key, request.fingerprint, Stage::Open(home));
     }
 
-    /// At a start: the request was in hand when the engine stopped, unless it had its answer by then (a checkout whose
-    /// payment is open was told so, and its cart still waits for the order).
+    /// At a start or after a panic: the request was in hand when the engine or the actor stopped, unless it had its answer by
+    /// then (a checkout whose payment is open was told so, and its cart still waits for the order).
     pub(crate) fn recall_open(&self, request: RequestStamp, home: Home) {
-        if let MapEntry::Vacant(vacant) = self.slots.entry(request.key) {
-            vacant.insert(Slot { fingerprint: request.fingerprint, stage: Stage::Open(home), claims: 0 });
+        match self.slots.entry(request.key) {
+            MapEntry::Vacant(vacant) => {
+                let stage = Stage::Open(home);
+                vacant.insert(Slot { fingerprint: request.fingerprint, stage, claims: 0 });
+            }
+            // A copy that waits for the rebuild would else give the key back with its claim, and the answer be forgotten.
+            MapEntry::Occupied(mut occupied) if matches!(occupied.get().stage, Stage::Claimed) => {
+                occupied.get_mut().stage = Stage::Open(home);
+            }
+            MapEntry::Occupied(_) => {}
         }
     }
 
@@ -401,6 +409,15 @@ mod tests {
         }
         assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Settled(_))), "law 5");
         assert!(matches!(index.stage(RequestKey(2)), Some(Stage::Open(_))));
+    }
+
+    #[test]
+    fn what_is_recalled_as_running_stays_so_when_waiting_copies_give_up() {
+        let index = RequestIndex::new(10, u64::MAX);
+        let twin = index.claim(stamp(1, 7)).unwrap();
+        index.recall_open(stamp(1, 7), Home::Reservation);
+        drop(twin);
+        assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Open(_))), "law 5");
     }
 
     #[test]

@@ -127,7 +127,6 @@ pub(crate) struct Seed {
     pub(crate) gone: Vec<(EntityKey, u64)>,
     /// Parts held for nobody: the first thing the worker does is to give them back.
     pub(crate) strays: Vec<(Sku, ReservationId, doorbuster_engine::stock::Home)>,
-    pub(crate) remembered: Vec<Remembered>,
     pub(crate) sequences: Sequences,
 }
 

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::catalogue::Catalogue;
-use crate::checkpointer::{self, Order};
+use crate::checkpointer::{self, Order, Portion};
 use crate::clock::BusinessClock;
 use crate::engine::{Engine, Running};
 use crate::host::{Host, Machine};
@@ -31,7 +31,7 @@ use crate::runtime::{EngineOptions, Seed, Sequences, Shared, Start};
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::types::Readiness;
-use crate::worker::{Inbound, Remembered, Stored};
+use crate::worker::{Inbound, REMEMBERED_MAX, Remembered, Stored};
 
 impl Engine {
     /// Recovers the data directory and makes the engine ready for its workers: call [`Engine::attach_worker`] on as many
@@ -80,6 +80,8 @@ pub(crate) struct Prepared {
     index: Arc<RequestIndex>,
     catalogue: Catalogue,
     seeds: Vec<Option<Start>>,
+    /// Answers and endings of the replayed tail, which no checkpoint has yet.
+    remembered: Vec<Remembered>,
     inboxes: Vec<mpsc::UnboundedSender<Inbound>>,
     last_at: Timestamp,
     next_position: u64,
@@ -104,7 +106,7 @@ impl Prepared {
         recall_answers(&recovered.store, &index, last_at, options.limits.finished_max)?;
         let (inboxes, ends): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let catalogue = Catalogue::default();
-        let seeds = share_out(&mut recovered, workers, &catalogue, &index);
+        let (seeds, remembered) = share_out(&mut recovered, workers, &catalogue, &index);
         let prepared = Self {
             directory,
             secrets,
@@ -112,6 +114,7 @@ impl Prepared {
             index,
             catalogue,
             seeds: seeds.into_iter().zip(ends).map(Some).collect(),
+            remembered,
             inboxes,
             last_at,
             next_position: recovered.next_position,
@@ -167,6 +170,11 @@ impl Prepared {
             on_fatal: options.on_fatal,
             end,
         });
+        // Before any row of any worker: a replay skips what a row reflects, so its answers must be there first (law 5).
+        let mut remembered = self.remembered.into_iter().peekable();
+        while remembered.peek().is_some() {
+            shared.checkpoint(Portion::Remembered(remembered.by_ref().take(REMEMBERED_MAX).collect()));
+        }
         (shared, orders)
     }
 }
@@ -221,31 +229,31 @@ fn recall_answers(
     Ok(())
 }
 
-/// Gives every worker its entities, and the index and catalogue what they tell.
+/// Gives every worker its entities, and the index and catalogue what they tell. Also returned: the answers and endings that
+/// are in no checkpoint yet.
 fn share_out(
     recovered: &mut Recovered,
     workers: usize,
     catalogue: &Catalogue,
     index: &RequestIndex,
-) -> Vec<Seed> {
+) -> (Vec<Seed>, Vec<Remembered>) {
     let mut seeds: Vec<Seed> = (0..workers).map(|_| Seed::default()).collect();
     for seed in &mut seeds {
         seed.sequences = Sequences(recovered.sequences);
     }
     let World { entities, mut memory, spilled: _ } = std::mem::take(&mut recovered.world);
-    // What the replayed tail settled is in no checkpoint yet: the first worker hands it over with its first round. It goes
-    // into the index before what is open: a key whose answer was forgotten early may be in use again.
-    if let Some(first) = seeds.first_mut() {
-        for (settled, ended) in memory.take().map(Memo::into_parts) {
-            if let Some((key, settled)) = settled {
-                let request = RequestStamp { key, fingerprint: settled.fingerprint };
-                index.settle(request, Arc::new(settled.answer.clone()), settled.at);
-                first.remembered.push(Remembered::Settled(key, settled));
-            }
-            if let Some(ended) = ended {
-                index.end(Arc::new(ended.record.clone()), ended.at);
-                first.remembered.push(Remembered::Ended(ended));
-            }
+    // What the replayed tail settled goes into the index before what is open: a key whose answer was forgotten early may be
+    // in use again.
+    let mut remembered = Vec::new();
+    for (settled, ended) in memory.take().map(Memo::into_parts) {
+        if let Some((key, settled)) = settled {
+            let request = RequestStamp { key, fingerprint: settled.fingerprint };
+            index.settle(request, Arc::new(settled.answer.clone()), settled.at);
+            remembered.push(Remembered::Settled(key, settled));
+        }
+        if let Some(ended) = ended {
+            index.end(Arc::new(ended.record.clone()), ended.at);
+            remembered.push(Remembered::Ended(ended));
         }
     }
     let strays = strays_among(&entities);
@@ -275,7 +283,7 @@ fn share_out(
             seed.strays.push((sku, reservation, home));
         }
     }
-    seeds
+    (seeds, remembered)
 }
 
 /// Parts held for coordinators that are over: a late copy of a step was granted, and the engine ended before it was given

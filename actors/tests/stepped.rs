@@ -14,7 +14,7 @@ use doorbuster_engine::event::EntityKey;
 use doorbuster_gateways::fake::Fake;
 use tokio::time::Instant;
 
-use crate::harness::{cart, checkout, define, record, reserve, snapshot_of, stock, ticket};
+use crate::harness::{cart, checkout, define, record, reserve, sku, snapshot_of, stock, ticket};
 
 pub(crate) const NOON_MS: u64 = 1_800_000_000_000;
 const UNITS: i64 = 1_000;
@@ -118,6 +118,16 @@ pub(crate) fn live_with<T>(
     host: impl FnOnce(&mut EngineOptions) -> Seeded,
     live: impl AsyncFnOnce(Engine, Rc<RefCell<Stepped>>) -> T,
 ) -> T {
+    live_until(data, usize::MAX, host, live)
+}
+
+/// [`live_with`], but the checkpointer takes only so many portions.
+fn live_until<T>(
+    data: &Path,
+    portions: usize,
+    host: impl FnOnce(&mut EngineOptions) -> Seeded,
+    live: impl AsyncFnOnce(Engine, Rc<RefCell<Stepped>>) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let (runtime, world) = (runtime.unwrap(), tokio::task::LocalSet::new());
     world.block_on(&runtime, async {
@@ -133,11 +143,14 @@ pub(crate) fn live_with<T>(
         stepped.borrow_mut().attach_workers();
         let steps = Rc::clone(&stepped);
         tokio::task::spawn_local(async move {
+            let mut left = portions;
             loop {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let mut steps = steps.borrow_mut();
                 steps.journal_step();
-                while steps.checkpointer_step() {}
+                while left > 0 && steps.checkpointer_step() {
+                    left -= 1;
+                }
             }
         });
         live(engine, stepped).await
@@ -218,6 +231,48 @@ fn a_stepped_engine_that_is_killed_has_everything_it_acknowledged() {
             nothing_is_lost(&engine, seed, &told).await;
             let late = reserve(&engine, "late", &[("TEE", UNITS + 1)], None).await;
             assert!(matches!(late, Err(Refusal::InsufficientStock(_))), "seed {seed}: {late:?}");
+        });
+    }
+}
+
+#[test]
+fn answers_of_a_replayed_tail_are_in_the_store_before_any_row_that_reflects_them() {
+    const NAMES: [&str; 6] = ["TEE", "CUP", "CAP", "MUG", "PEN", "PIN"];
+    async fn adjust(engine: &Engine, name: &str) -> doorbuster_actors::Reply {
+        let ticket = ticket(engine, &format!("adjust {name}"), name);
+        engine.adjust(ticket, sku(name), 5, "counted".into(), None).await.unwrap()
+    }
+    let begun = tempfile::tempdir().unwrap();
+    let never = |options: &mut EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_secs(3_600);
+        Seeded::new(1)
+    };
+    let told = live_with(begun.path(), never, async |engine, _| {
+        let mut told = Vec::new();
+        for name in NAMES {
+            define(&engine, name, UNITS).await;
+            told.push(adjust(&engine, name).await.answer);
+        }
+        told
+    });
+    // A second life dies after each portion of its first round; rows of either worker may be the first to be written.
+    for portions in 0..10 {
+        let data = tempfile::tempdir().unwrap();
+        snapshot_of(begun.path(), data.path());
+        live_until(
+            data.path(),
+            portions,
+            |_| Seeded::new(2),
+            async |_, _| {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            },
+        );
+        live(data.path(), 3, async |engine, _| {
+            for (name, told) in NAMES.iter().zip(&told) {
+                let again = adjust(&engine, name).await;
+                assert!(again.replayed, "law 5, after {portions} portions: {name} was adjusted twice");
+                assert_eq!(again.answer, *told, "law 5, after {portions} portions");
+            }
         });
     }
 }

@@ -102,6 +102,7 @@ impl EntityActor {
     pub(super) fn disarm_extended(&self, event: &Event) {
         if let (Event::Stock(StockEvent::Extended { reservation, .. }), Snapshot::Stock(stock)) =
             (event, &self.snapshot)
+            && !mutant::active(Mutant::ExpireEarly)
             && let Some(record) = stock.reservation(*reservation)
         {
             self.disarm_reservation(*reservation, record.expires_at);

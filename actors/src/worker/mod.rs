@@ -33,6 +33,8 @@ use crate::stats::ActorStats;
 use crate::types::{ActorReport, Verdict};
 use crate::wheel::Wheel;
 
+pub(crate) use saving::REMEMBERED_MAX;
+
 /// How long a request waits for units that a saga holds tentatively before it is refused after all.
 const PARKED: Duration = Duration::from_secs(1);
 
@@ -239,7 +241,7 @@ impl Worker {
             dirty: RefCell::new(seed.dirty),
             gone: RefCell::new(seed.gone),
             handed: RefCell::default(),
-            remembered: RefCell::new(seed.remembered),
+            remembered: RefCell::default(),
             deferred: RefCell::default(),
             parked: RefCell::default(),
             round: RefCell::default(),

@@ -14,7 +14,7 @@ use crate::checkpointer::{Portion, Row};
 use super::{Changes, Handed, Pending, Remembered, Seat, Worker};
 
 /// Answers and endings handed to the checkpointer at a time.
-const REMEMBERED_MAX: usize = 1_024;
+pub(crate) const REMEMBERED_MAX: usize = 1_024;
 
 impl Worker {
     /// An entity changed for the first time since its last checkpoint.

@@ -131,6 +131,9 @@ impl Worker {
             None => Vec::new(),
         };
         if let Some(stored) = found {
+            if let Some(listener) = &self.shared.listener {
+                listener.loaded(&entity);
+            }
             self.leaving.borrow_mut().insert(entity.clone());
             if let Some(due) = stored.snapshot.due() {
                 self.wheel.borrow_mut().arm(due, Due::Entity(entity.clone()));

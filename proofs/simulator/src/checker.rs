@@ -43,6 +43,8 @@ pub struct Copy {
     pub keyed: bool,
     /// Durable events when it was sent.
     pub asked: u64,
+    /// Business time when it was sent.
+    pub business_ms: u64,
 }
 
 impl Common {
@@ -148,7 +150,7 @@ impl Common {
             })?;
         }
         Self::judge_fit(&ask, answer)?;
-        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms);
+        let business_ms = self.business_ms();
         // An answer is kept from its event on, which may be long before it is heard.
         let told = self.model.told.get(&copy.stamp.key.0).filter(|_| settled);
         let (life, told_at_ms) = (self.life, told.map_or(business_ms, |told| told.at_ms));
@@ -164,7 +166,7 @@ impl Common {
 
     /// Whether an answer of that time may be forgotten by now.
     fn is_old(&self, at_ms: u64) -> bool {
-        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms);
+        let business_ms = self.business_ms();
         at_ms + ANSWERS_KEPT_MS <= business_ms + 1_000
     }
 
@@ -259,7 +261,7 @@ impl Common {
 
     fn judge_refusal(&mut self, copy: Copy, refusal: &Refusal) -> Checked {
         let ask = self.requests[copy.request].ask.clone();
-        let business_ms = self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms);
+        let business_ms = self.business_ms();
         let unjustified =
             |what: &str| Broken { law: 4, seen: format!("{ask:?} was refused with {refusal:?}: {what}") };
         // What took effect under this key is told again, not refused.
@@ -288,7 +290,8 @@ impl Common {
                 let partial = matches!(ask, Ask::Reserve(_, _, true));
                 let (shortages, at_ms) = (shortages.clone(), self.clock.now_ms());
                 let asked = self.requests[copy.request].asked.min(copy.asked);
-                self.shortages.push(ShortageSaid { shortages, partial, asked, at_ms, ask });
+                let asked_at_ms = self.requests[copy.request].asked_at_ms;
+                self.shortages.push(ShortageSaid { shortages, partial, asked, at_ms, asked_at_ms, ask });
                 Ok(())
             }
             Refusal::NotFound(missing) => {
@@ -341,6 +344,13 @@ impl Common {
                         })
                     })
                 });
+                let due_ms =
+                    self.model.reservation(id.0).and_then(|past| past.last()).and_then(Option::as_ref);
+                if matches!(ask, Ask::Commit(_))
+                    && due_ms.map(|record| record.expires_at.0) == Some(copy.business_ms)
+                {
+                    sometimes!("a commit came at the deadline and was refused");
+                }
                 if over { Ok(()) } else { Err(unjustified("its time was not over")) }
             }
             Refusal::CartExpired => {
@@ -411,9 +421,11 @@ impl Common {
                 if others { Ok(()) } else { Err(unjustified("nobody else used the key")) }
             }
             Refusal::StorageFull { .. } => {
-                sometimes!("a full disk refused");
-                // A world's segments are so small that their turn of each other may be felt like a full disk.
-                Ok(())
+                let is_full = self.clock.now_ms() <= self.full_until_ms;
+                if is_full && !self.is_tight {
+                    sometimes!("a full disk refused");
+                }
+                if is_full || self.is_tight { Ok(()) } else { Err(unjustified("there is room")) }
             }
             Refusal::Validation(_) => match &ask {
                 Ask::Define(_, definition, _)

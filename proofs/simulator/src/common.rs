@@ -101,6 +101,8 @@ pub struct Request {
     pub unknown: u32,
     /// Durable events when the first of the copies under way was sent: a copy that joins hears of what was so then.
     pub asked: u64,
+    /// When that was.
+    pub asked_at_ms: u64,
     /// Whether some copy was definitely refused.
     pub refused: bool,
     /// The first answer, with the life it was given in.
@@ -124,6 +126,8 @@ pub struct ShortageSaid {
     pub asked: u64,
     /// When it was said.
     pub at_ms: u64,
+    /// When it was asked.
+    pub asked_at_ms: u64,
     /// What was asked.
     pub ask: Ask,
 }
@@ -165,6 +169,10 @@ pub struct Common {
     pub wall_high_ms: u64,
     /// Until when the disk is slow.
     pub slow_until_ms: u64,
+    /// Failed syncs of earlier lives.
+    pub syncs_failed: u64,
+    /// Whether the segments are so small that waiting for the next one may be felt like a full disk.
+    pub is_tight: bool,
     /// Whether a fault was injected that must end the engine.
     pub expects_end: bool,
     /// Follows the journal.
@@ -235,6 +243,12 @@ impl Common {
         demand(cause.ask.may_cause(event), 5, || format!("{:?} was asked, {event:?} happened", cause.ask))
     }
 
+    /// Everything is mended, the wall clock too: it shows no less than business time.
+    pub fn heal_clock(&mut self) {
+        let behind_ms = self.model.last_at_ms.saturating_sub(self.clock.wall_ms());
+        self.clock.offset_ms += i64::try_from(behind_ms).unwrap_or(0);
+    }
+
     /// The life is over: whatever was under way is unknown.
     pub fn end_life(&mut self) {
         for request in &mut self.requests {
@@ -270,6 +284,11 @@ impl Common {
             });
             self.note(checked);
         }
+    }
+
+    /// Business time, as far as the world can know it.
+    pub fn business_ms(&self) -> u64 {
+        self.clock.wall_ms().max(self.model.last_at_ms).max(self.wall_high_ms)
     }
 
     /// Promises about promptness rest until so many milliseconds from now.

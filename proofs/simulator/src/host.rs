@@ -6,9 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use doorbuster_actors::{Blocking, Delivery, Held, Host, Outside};
+use doorbuster_engine::event::EntityKey;
 
 use crate::provider::{SharedCommon, lock};
 use crate::random::Random;
+use crate::{panics, sometimes};
 
 /// Bundles on their way, by sender and receiver.
 type Ways = BTreeMap<(Option<usize>, usize), VecDeque<Held>>;
@@ -20,12 +22,23 @@ pub struct SimulatedHost {
     ways: std::sync::Arc<Mutex<Ways>>,
     /// Whether bundles dawdle and double.
     restless: bool,
+    /// How often each entity's turn panicked in this life.
+    panicked: Mutex<BTreeMap<EntityKey, u32>>,
 }
+
+/// Panics of one entity in a life: a fourth within a minute would quarantine it.
+const PANICS_MAX: u32 = 1;
 
 impl SimulatedHost {
     /// A host of one life; a restless one delays and doubles what workers send each other.
     pub fn new(common: SharedCommon, random: Random, restless: bool) -> Self {
-        Self { common, random: Mutex::new(random), ways: std::sync::Arc::default(), restless }
+        Self {
+            common,
+            random: Mutex::new(random),
+            ways: std::sync::Arc::default(),
+            restless,
+            panicked: Mutex::default(),
+        }
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
@@ -55,6 +68,40 @@ impl Host for SimulatedHost {
                 work();
             }
         });
+    }
+
+    fn recorded(&self, entity: &EntityKey) {
+        if !self.restless || !self.draw(|random| random.one_in(1_500)) {
+            return;
+        }
+        let mut panicked = self.panicked.lock().unwrap_or_else(PoisonError::into_inner);
+        let panics = panicked.entry(entity.clone()).or_default();
+        if *panics >= PANICS_MAX {
+            return;
+        }
+        *panics += 1;
+        drop(panicked);
+        {
+            let mut common = lock(&self.common);
+            common.unhealthy_for(300);
+            common.faults += 1;
+            if let EntityKey::Sku(sku) = entity {
+                *common.quarantined.entry(sku.clone()).or_default() += 1;
+            }
+            let now_ms = common.clock.now_ms();
+            common.trace.line(now_ms, || format!("{entity} panics after it recorded a turn"));
+            sometimes!("an actor panicked after it recorded a turn");
+        }
+        panics::on_purpose();
+    }
+
+    fn loaded(&self, entity: &EntityKey) {
+        match entity {
+            EntityKey::Cart(_) => sometimes!("a cart was loaded cold"),
+            EntityKey::Order(_) => sometimes!("an order was loaded cold"),
+            EntityKey::Reservation(_) => sometimes!("a coordinator was loaded cold"),
+            EntityKey::Sku(_) => {}
+        }
     }
 
     fn deliver(&self, delivery: Delivery<'_>) {

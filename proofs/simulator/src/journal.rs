@@ -36,6 +36,8 @@ pub struct Met {
 pub struct Walker {
     journal: PathBuf,
     checksums: Vec<u32>,
+    /// Where each frame lies: segment, offset, bytes.
+    places: Vec<(u64, usize, usize)>,
     segment: u64,
     offset: usize,
 }
@@ -43,12 +45,25 @@ pub struct Walker {
 impl Walker {
     /// Before the first frame of the journal in `root`.
     pub fn new(root: &Path) -> Self {
-        Self { journal: root.join("journal"), checksums: Vec::new(), segment: 1, offset: SEGMENT_HEADER }
+        Self {
+            journal: root.join("journal"),
+            checksums: Vec::new(),
+            places: Vec::new(),
+            segment: 1,
+            offset: SEGMENT_HEADER,
+        }
     }
 
     /// Frames met so far.
     pub fn frames(&self) -> usize {
         self.checksums.len()
+    }
+
+    /// Where the frame of this number lies: the file as long as it is not archived, offset and bytes.
+    pub fn place_of(&self, number: u64) -> (PathBuf, u64, u64) {
+        let at = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+        let (segment, offset, bytes) = self.places.get(at).copied().unwrap_or_default();
+        (self.journal.join(name_of(segment)), offset as u64, bytes as u64)
     }
 
     /// The checksum of the newest frame.
@@ -62,7 +77,6 @@ impl Walker {
         loop {
             let path = self.journal.join(name_of(self.segment));
             let mut outcome = Ok(());
-            let before = self.checksums.len();
             files.with(&path, &mut |bytes| outcome = self.frames_of(bytes, &mut met));
             outcome?;
             let mut follows = false;
@@ -73,7 +87,6 @@ impl Walker {
             if !follows {
                 return Ok(met);
             }
-            let _ = before;
             self.segment += 1;
             self.offset = SEGMENT_HEADER;
         }
@@ -95,7 +108,9 @@ impl Walker {
                 };
                 met.push(Met { partition: record.header.partition, standing, entry });
             }
-            self.offset += FRAME_HEADER + body.len();
+            let bytes = FRAME_HEADER + body.len();
+            self.places.push((self.segment, self.offset, bytes));
+            self.offset += bytes;
             self.checksums.push(checksum);
         }
         Ok(())
@@ -105,6 +120,7 @@ impl Walker {
     /// frames beyond them, which no sync had promised and which lie there all the same.
     pub fn again(&mut self, files: &dyn Files) -> Result<Vec<Met>, Broken> {
         let known = std::mem::take(&mut self.checksums);
+        self.places.clear();
         let mut segments: Vec<PathBuf> = files.list(&self.journal.join("archive"));
         segments.extend(files.list(&self.journal));
         segments.retain(|path| path.extension().is_some_and(|ending| ending == "segment"));
@@ -118,7 +134,6 @@ impl Walker {
                 format!("segment {} is missing, {} follows", self.segment, path.display())
             })?;
             let mut outcome = Ok(());
-            let mut skipped = Vec::new();
             files.with(path, &mut |bytes| {
                 let first = first_frame(bytes);
                 if first != Some(self.checksums.len() as u64 + 1) {
@@ -135,9 +150,10 @@ impl Walker {
                     && let Some((checksum, body)) =
                         frame_at(bytes, self.offset, self.segment, &self.checksums)
                 {
-                    self.offset += FRAME_HEADER + body.len();
+                    let bytes = FRAME_HEADER + body.len();
+                    self.places.push((self.segment, self.offset, bytes));
+                    self.offset += bytes;
                     self.checksums.push(checksum);
-                    skipped.push(checksum);
                 }
                 if self.checksums.len() >= known.len() {
                     outcome = self.frames_of(bytes, &mut met);

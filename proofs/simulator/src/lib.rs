@@ -23,4 +23,5 @@ pub mod provider;
 pub mod random;
 pub mod run;
 pub mod sometimes;
+pub mod starts;
 pub mod world;

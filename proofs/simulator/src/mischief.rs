@@ -81,7 +81,7 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
             common.unhealthy_for(for_ms + 1_000);
         }
         Strike::Full => {
-            let for_ms = random.between(80, 900);
+            let for_ms = random.weighted(&[(3, 100), (3, 600), (3, 2_500)]) + random.below(300);
             disk.fill(0);
             {
                 let mut common = lock(common);
@@ -102,7 +102,6 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
         Strike::FailSync => {
             lock(common).expects_end = true;
             disk.set_faults(Faults { fail_sync_in: Some(random.below(4)), ..Faults::default() });
-            sometimes!("a sync failed and the engine stopped");
         }
         Strike::FailWrite => {
             lock(common).expects_end = true;
@@ -110,7 +109,6 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
         }
         Strike::PowerInOperation => {
             disk.set_faults(Faults { cut_in: Some(random.below(40)), ..Faults::default() });
-            sometimes!("the power failed during an operation of the disk");
         }
         Strike::Panic => {
             let name = *random.pick(&SKUS);
@@ -170,9 +168,14 @@ pub fn cut(common: &SharedCommon, disk: &Machine, random: &mut Random) {
     }
     let now_ms = common.clock.now_ms();
     common.trace.line(now_ms, || format!("the disk after the crash: {after:?}"));
-    // Some starts find the power failing under them.
+    disk.set_faults(Faults::default());
+    common.syncs_failed = after.syncs_failed;
+}
+
+/// Some starts find the power failing under them, some a slow disk.
+pub fn unsettle(common: &SharedCommon, disk: &Machine, random: &mut Random) {
     let cut_in = random.one_in(6).then(|| random.below(60));
     let slow_one_in = random.one_in(4).then_some(30);
     disk.set_faults(Faults { cut_in, slow_one_in, slow_ms_max: 200, ..Faults::default() });
-    common.faults += u64::from(cut_in.is_some());
+    lock(common).faults += u64::from(cut_in.is_some());
 }

@@ -34,6 +34,11 @@ pub fn listen() {
     HEARD.set(Some(Vec::new()));
 }
 
+/// Panics on purpose, in whoever's turn this is.
+pub fn on_purpose() -> ! {
+    panic!("{ON_PURPOSE}")
+}
+
 /// Takes the panics heard since the last call, those on purpose apart.
 pub fn take() -> Vec<String> {
     HEARD.with_borrow_mut(|heard| heard.as_mut().map(std::mem::take).unwrap_or_default())

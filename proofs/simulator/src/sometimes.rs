@@ -41,6 +41,7 @@ pub const NAMES: &[&str] = &[
     "a time-out was settled by a retry",
     "an actor panicked",
     "an actor panicked during a saga",
+    "an actor panicked after it recorded a turn",
     "an actor was quarantined",
     "a reservation expired",
     "an extended reservation expired at its new end",
@@ -54,12 +55,14 @@ pub const NAMES: &[&str] = &[
     "a SKU was oversold within its limit",
     "a cart was loaded cold",
     "an order was loaded cold",
+    "a coordinator was loaded cold",
     "a checkout was refused for want of stock",
     "an order was cancelled after payment",
     "a refund restocked units",
     "an order was fulfilled",
     "an order was completed after the return window",
     "a segment was archived",
+    "a start did without the archive",
     "a start found an unfinished saga",
 ];
 

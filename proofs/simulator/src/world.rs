@@ -42,7 +42,7 @@ const ENDS_WITHIN_MS: u64 = 120_000;
 const DISK_BYTES: u64 = 64 << 20;
 
 /// Where the data directory lies on the simulated disk.
-const ROOT: &str = "/data";
+pub(crate) const ROOT: &str = "/data";
 
 /// What a history came to.
 #[derive(Debug)]
@@ -141,6 +141,8 @@ pub fn live(seed: u64, telling: Telling) -> History {
         random: random.fork(),
         wall_high_ms: 0,
         slow_until_ms: 0,
+        syncs_failed: 0,
+        is_tight: false,
         expects_end: false,
     };
     let common: SharedCommon = Arc::new(Mutex::new(common));
@@ -161,8 +163,10 @@ pub fn live(seed: u64, telling: Telling) -> History {
         let next_is_last = guard.commands >= COMMANDS_MIN && guard.faults >= FAULTS_MIN;
         drop(guard);
         crate::mischief::cut(&common, &disk, &mut random);
-        if next_is_last {
-            disk.set_faults(crate::disk::Faults::default());
+        crate::starts::with_damage(&common, &disk, &mut random);
+        crate::starts::without_archive(&common, &disk, &mut random);
+        if !next_is_last {
+            crate::mischief::unsettle(&common, &disk, &mut random);
         }
     }
     panics::stop_listening();
@@ -202,13 +206,14 @@ fn one_life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: bo
     drop(runtime);
 }
 
-fn options(common: &SharedCommon, disk: &Machine, random: &mut Random) -> EngineOptions {
+pub(crate) fn options(common: &SharedCommon, disk: &Machine, random: &mut Random) -> EngineOptions {
     let fatal = SharedCommon::clone(common);
     let mut options = EngineOptions::new(PathBuf::from(ROOT));
     let machine = disk.clone();
     options.disk = disk.boot();
     options.workers = usize::try_from(random.between(1, 3)).unwrap_or(1);
-    options.segment_bytes = 128 << 10;
+    options.segment_bytes = *random.pick(&[32 << 10, 128 << 10, 128 << 10]);
+    lock(common).is_tight = options.segment_bytes < 128 << 10;
     options.limits = Limits {
         checkpoint_interval: Duration::from_millis(random.pick(&[150, 400, 900]).to_owned()),
         passivate_after: Duration::from_millis(600),
@@ -226,6 +231,9 @@ fn options(common: &SharedCommon, disk: &Machine, random: &mut Random) -> Engine
         common.dead = true;
         let now_ms = common.clock.now_ms();
         common.trace.line(now_ms, || format!("the engine ends: {why}"));
+        if machine.happened().syncs_failed > common.syncs_failed {
+            sometimes!("a sync failed and the engine stopped");
+        }
         if !common.expects_end && !machine.is_off() {
             common.fail(Broken { law: 3, seen: format!("the engine ended without a reason: {why}") });
         }
@@ -244,6 +252,9 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
         common.quarantined.clear();
         common.ledger.life = common.life;
         common.ledger.healed = last;
+        if last {
+            common.heal_clock();
+        }
         common.unhealthy_for(500);
         let (life, now_ms) = (common.life, common.clock.now_ms());
         common.trace.mix(life);
@@ -323,11 +334,13 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
 
 impl Life {
     fn is_over(&self) -> bool {
-        if self.disk.is_off() {
+        let mut common = lock(&self.common);
+        if self.disk.is_off() && !common.dead {
             // The power failed at some operation of the disk; whoever did it does not know yet.
-            lock(&self.common).dead = true;
+            common.dead = true;
+            sometimes!("the power failed during an operation of the disk");
         }
-        lock(&self.common).dead
+        common.dead
     }
 
     /// The process is gone, at this very moment.

@@ -332,6 +332,9 @@ impl Model {
         demand(expired == (state == ReservationState::Expired), 2, || {
             format!("{reservation} ends as {state:?} at {at_ms}, its deadline is {}", single.expires_at_ms)
         })?;
+        if state == ReservationState::Committed && at_ms + 1 == single.expires_at_ms {
+            sometimes!("a commit came one millisecond before the deadline");
+        }
         single.ended_at_ms = Some(at_ms);
         let record = single.past.last().cloned().flatten();
         let record = record.map(|record| ReservationRecord { state, ..record });
