@@ -1,7 +1,7 @@
 //! Seeded bugs, for the simulator alone: each must be caught, or the proof has a hole.
 //!
 //! Without the feature `mutants`, which no release has, [`active`] is `false` for the compiler, and every site it guards
-//! vanishes. With it, one mutant at a time is switched on for this thread by [`set`]. A site is a line or two in the real
+//! vanishes. With it, one mutant at a time is switched on for this thread by `set`. A site is a line or two in the real
 //! code; a new mutant is one row here and one site there.
 
 /// Lists the mutants once: name, law, what it breaks.
