@@ -166,12 +166,19 @@ impl Engine {
                 };
                 let coordinated = matches!(entity, EntityKey::Reservation(_));
                 let verdict = self.ask_claimed(entity, command, ticket, card, claim).await;
-                // A coordinator that is done has left; its record tells the rest.
+                // A coordinator that is done has left; the index tells the rest.
                 match (&verdict, self.shared.index.stage(id.request_key())) {
                     (Err(Refusal::NotFound(Missing::Reservation)), Some(Stage::Ended(record)))
                         if coordinated =>
                     {
-                        self.ended(&record, change).await
+                        // It may have left with this very request, of which this is a copy that came a moment later.
+                        match self.shared.index.stage(ticket.stamp.key) {
+                            Some(Stage::Settled(answer)) if ticket.keyed => {
+                                let reply = Reply { answer: (*answer).clone(), replayed: true };
+                                self.fence_ended(&record, Ok(reply)).await
+                            }
+                            Some(_) | None => self.ended(&record, change).await,
+                        }
                     }
                     _ => verdict,
                 }
