@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU32;
 use arc_swap::ArcSwap;
 use crossbeam_utils::atomic::AtomicCell;
 use doorbuster_engine::identity::Sku;
-use doorbuster_engine::stock::{Definition, Stock};
+use doorbuster_engine::stock::{Definition, Stock, UNITS_MAX};
 use parking_lot::RwLock;
 
 use crate::types::{AvailabilityState, Page, SkuSnapshot};
@@ -23,7 +23,7 @@ pub(crate) struct Figures {
     pub(crate) sellable: i64,
     /// Units on hand that nobody holds.
     pub(crate) available: i64,
-    /// Units held by sagas that may still give them back at once.
+    /// Units held by sagas that may still give them back at once; no end of them while the SKU's actor is being rebuilt.
     pub(crate) tentative: i64,
     /// The stock's version.
     pub(crate) version: u64,
@@ -45,10 +45,23 @@ struct Said {
     definition: Definition,
 }
 
+impl Figures {
+    /// Units that can be promised now or may be in a moment: whoever wants more is refused without asking the SKU.
+    pub(crate) fn within_reach(&self) -> i64 {
+        self.sellable.saturating_add(self.tentative)
+    }
+}
+
 impl Card {
     /// The latest figures.
     pub(crate) fn figures(&self) -> Figures {
         self.figures.load()
+    }
+
+    /// The SKU's actor was lost in a turn that may have moved units: until it is back and publishes, nobody is refused by
+    /// what the card last said (law 4).
+    pub(crate) fn doubt(&self) {
+        self.figures.store(Figures { tentative: UNITS_MAX, ..self.figures.load() });
     }
 
     /// The SKU's own time to live for reservations.

@@ -553,10 +553,44 @@ pub(crate) fn load(
     store: &CheckpointStore,
     entity: &EntityKey,
 ) -> Result<Option<crate::worker::Stored>, CheckpointError> {
-    let Some(row) = store.get(entity)? else { return Ok(None) };
+    let (stored, exists) = load_or_absent(store, entity)?;
+    Ok(exists.then_some(stored))
+}
+
+/// What the store says of an entity, and whether it exists. One that is gone is absent as of the sequence that ended it: under
+/// its name another may have begun since, whose records begin there.
+pub(crate) fn load_or_absent(
+    store: &CheckpointStore,
+    entity: &EntityKey,
+) -> Result<(crate::worker::Stored, bool), CheckpointError> {
+    let absent = |sequence| (crate::worker::Stored::clean(Snapshot::absent(entity), sequence), false);
+    let Some(row) = store.get(entity)? else { return Ok(absent(0)) };
     if row.residence == Residence::Gone {
-        return Ok(None);
+        return Ok(absent(row.sequence));
     }
     let snapshot: Snapshot = decode(&row.blob)?;
-    Ok(Some(crate::worker::Stored::clean(snapshot, row.sequence)))
+    Ok((crate::worker::Stored::clean(snapshot, row.sequence), true))
+}
+
+#[cfg(test)]
+mod tests {
+    use doorbuster_engine::identity::ReservationId;
+    use doorbuster_persistence::disk::MachineDisk;
+
+    use super::*;
+
+    /// A coordinator that was refused, and begun anew under its key, was rebuilt after a panic from the rest of its first life's
+    /// records, which its machine refuses to fold.
+    #[test]
+    fn what_is_gone_is_absent_as_of_the_record_that_ended_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = CheckpointStore::open(&MachineDisk, &root.path().join("checkpoint")).unwrap();
+        let entity = EntityKey::Reservation(ReservationId(7));
+        for (ended_at, label) in [(None, "never seen"), (Some(3), "gone")] {
+            store.delete(ended_at.map(|sequence| (entity.clone(), sequence))).unwrap();
+            let (stored, exists) = load_or_absent(&store, &entity).unwrap();
+            assert_eq!((stored.sequence, exists), (ended_at.unwrap_or(0), false), "law 10: {label}");
+            assert!(load(&store, &entity).unwrap().is_none(), "{label}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::order::OrderCommand;
 use tokio::sync::mpsc;
 
-use crate::message::{Body, Parcel};
+use crate::message::{Body, Parcel, Start};
 use crate::worker::Inbound;
 
 /// Work that waits for the outside: a call to a payment provider.
@@ -42,6 +42,11 @@ pub trait Host: Send + Sync {
         let _ = entity;
     }
 
+    /// A turn was refused for want of journal room.
+    fn no_room(&self, seen: NoRoom) {
+        let _ = seen;
+    }
+
     /// A state came back from cold storage, because somebody asked for it or its time has come.
     fn loaded(&self, entity: &EntityKey) {
         let _ = entity;
@@ -51,6 +56,19 @@ pub trait Host: Send + Sync {
     fn deliver(&self, delivery: Delivery<'_>) {
         delivery.arrive();
     }
+}
+
+/// What was seen by a turn that found no journal room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// The most it would have appended.
+    pub wanted_bytes: usize,
+    /// What its worker had in hand.
+    pub in_hand_bytes: usize,
+    /// What could be claimed from the journal.
+    pub claimable_bytes: usize,
+    /// Whether it ends something, so that the last of the room is there for it.
+    pub ends_something: bool,
 }
 
 /// A bundle of parcels or replies on its way to a worker.
@@ -142,8 +160,9 @@ fn copy_of(parcel: &Parcel) -> Option<Parcel> {
             | OrderCommand::CartTold),
         )) => Body::Internal(Command::Order(command.clone())),
         Body::TellCart { order, placed } => Body::TellCart { order: *order, placed: *placed },
-        Body::Start(draft, request, waiters) if waiters.is_empty() => {
-            Body::Start(draft.clone(), *request, Vec::new())
+        Body::Start(start) if start.waiters.is_empty() => {
+            let (draft, request) = (start.draft.clone(), start.request);
+            Body::Start(Start { draft, request, waiters: Vec::new(), again: true })
         }
         Body::Client(_)
         | Body::Await(..)

@@ -35,7 +35,7 @@ mod worker;
 
 pub use catalogue::Catalogue;
 pub use engine::Engine;
-pub use host::{Blocking, Delivery, Held, Host, Outside};
+pub use host::{Blocking, Delivery, Held, Host, NoRoom, Outside};
 pub use runtime::{EngineOptions, Limits};
 pub use stepped::Stepped;
 pub use types::*;

@@ -45,8 +45,8 @@ pub(crate) enum Body {
     Client(Client),
     /// A caller's request that is already running here joins it.
     Await(RequestStamp, Slot),
-    /// A cart starts its order; whoever waits for the checkout comes along.
-    Start(Box<OrderDraft>, Option<RequestStamp>, Vec<(RequestStamp, Slot)>),
+    /// A cart starts its order.
+    Start(Start),
     /// A step a saga asks of a SKU.
     Step(Step),
     /// What became of it.
@@ -70,6 +70,19 @@ pub(crate) enum Body {
     Unpark,
     /// Leaves memory if nothing is open and the checkpoint has its state.
     Retire,
+}
+
+/// A cart's word to its order that it begins.
+pub(crate) struct Start {
+    /// The order as the cart drew it up.
+    pub(crate) draft: Box<OrderDraft>,
+    /// The checkout's request.
+    pub(crate) request: Option<RequestStamp>,
+    /// Whoever waits for the checkout comes along.
+    pub(crate) waiters: Vec<(RequestStamp, Slot)>,
+    /// Whether the order may have been told before. Then it may be over by now and have left memory: only the store can say
+    /// that nothing came of it yet (law 7).
+    pub(crate) again: bool,
 }
 
 /// A caller's command.

@@ -274,10 +274,9 @@ impl Shared {
 
     fn rebuilt(&self, entity: &EntityKey) -> Result<Rebuilt, StartError> {
         let store = self.store.get()?;
-        let stored = checkpointer::load(&store, entity)?;
+        // The mark before the row: a round that ends between the two has written a newer row, never skipped a record.
         let from = store.marks()?.first().map_or(FrameNumber::FIRST, |mark| mark.replay_from_frame);
-        let mut exists = stored.is_some();
-        let mut stored = stored.unwrap_or_else(|| Stored::clean(Snapshot::absent(entity), 0));
+        let (mut stored, mut exists) = checkpointer::load_or_absent(&store, entity)?;
         let (mut untold, mut spilled) = (Vec::new(), Vec::new());
         let partition = entity.partition();
         let durable = self.journal.durable_frame();

@@ -17,7 +17,7 @@ use doorbuster_engine::stock::Home;
 use doorbuster_engine::world::Snapshot;
 
 use crate::actor::EntityActor;
-use crate::message::{Body, Parcel, Slot, Step, StepDone, StepKind, StepOutcome};
+use crate::message::{Body, Parcel, Start, Step, StepDone, StepKind, StepOutcome};
 use crate::payments::{Call, What};
 use crate::worker::Pending;
 
@@ -68,6 +68,17 @@ struct Asking {
     granted: Vec<i64>,
     partial: bool,
     home: Home,
+}
+
+impl Asking {
+    /// A SKU holds units for it. Where it had refused, this is a late copy that found some: what is held is granted.
+    fn note_held(&mut self, sku: &Sku, quantity: i64) {
+        let asked_so_far = self.order.iter().take(self.answered.saturating_add(1));
+        let at = asked_so_far.copied().find(|at| self.asked.get(*at).is_some_and(|item| item.sku == *sku));
+        if let Some(granted) = at.and_then(|at| self.granted.get_mut(at)) {
+            *granted = quantity;
+        }
+    }
 }
 
 /// Steps sent to several SKUs at once, and who has not answered.
@@ -178,8 +189,9 @@ impl EntityActor {
             }
             Work::StartOrder { draft, request } => {
                 let order = EntityKey::Order(draft.order);
-                let waiters: Vec<(RequestStamp, Slot)> = Vec::new();
-                self.worker.send(Parcel::new(order, Body::Start(draft, request, waiters)));
+                let again = !self.has_recorded();
+                let start = Start { draft, request, waiters: Vec::new(), again };
+                self.worker.send(Parcel::new(order, Body::Start(start)));
             }
         }
     }
@@ -268,8 +280,9 @@ impl EntityActor {
     /// A SKU's answer to a step.
     pub(crate) fn step_done(&mut self, done: &StepDone) {
         match (done.kind, done.outcome) {
-            // A late copy of a hold, granted when all was over: nobody else would end it (law 6).
-            (StepKind::Hold { .. }, StepOutcome::Held(_)) if !self.snapshot.keeps_units() => {
+            // A late copy of a hold, granted when all was over, or when a partial grant had gone on without this SKU: nobody
+            // else would end it (law 6).
+            (StepKind::Hold { .. }, StepOutcome::Held(_)) if !self.snapshot.keeps_units_of(&done.sku) => {
                 self.send_step(&done.sku, StepKind::Free);
             }
             (StepKind::Hold { .. }, outcome) => self.hold_answered(&done.sku, outcome),
@@ -290,15 +303,14 @@ impl EntityActor {
             }
             return;
         };
+        if let StepOutcome::Held(quantity) = outcome {
+            asking.note_held(sku, quantity);
+        }
         let Some(at) = asking.order.get(asking.answered).copied() else { return };
         let Some(item) = asking.asked.get(at).filter(|item| item.sku == *sku) else { return };
         let (requested, partial) = (item.quantity, asking.partial);
         match outcome {
-            StepOutcome::Held(quantity) => {
-                if let Some(granted) = asking.granted.get_mut(at) {
-                    *granted = quantity;
-                }
-            }
+            StepOutcome::Held(_) => {}
             StepOutcome::Refused(_) if partial => {}
             StepOutcome::Refused(available) => {
                 let mut shortages = vec![Shortage { sku: sku.clone(), requested, available }];
@@ -320,7 +332,7 @@ impl EntityActor {
             .filter_map(|item| {
                 let figures = self.worker.shared.catalogue.card(item.sku.as_str())?.figures();
                 let available = figures.sellable.max(0);
-                (available < item.quantity).then(|| Shortage {
+                (figures.within_reach() < item.quantity).then(|| Shortage {
                     sku: item.sku.clone(),
                     requested: item.quantity,
                     available,

@@ -286,15 +286,15 @@ fn share_out(
     (seeds, remembered)
 }
 
-/// Parts held for coordinators that are over: a late copy of a step was granted, and the engine ended before it was given
-/// back (law 6). Every coordinator that keeps units is in memory, so whoever is not there keeps none.
+/// Parts held for coordinators that do not keep them: a late copy of a step was granted, and the engine ended before it was
+/// given back (law 6). Every coordinator that keeps units is in memory, so whoever is not there keeps none.
 fn strays_among(entities: &OrderedMap<EntityKey, Snapshot>) -> Vec<(Sku, ReservationId, PartHome)> {
     let mut strays = Vec::new();
     for snapshot in entities.values() {
         let Snapshot::Stock(stock) = snapshot else { continue };
         for (reservation, home) in stock.parts() {
             let coordinator = coordinator_of(reservation, home);
-            if !entities.get(&coordinator).is_some_and(Snapshot::keeps_units) {
+            if !entities.get(&coordinator).is_some_and(|saga| saga.keeps_units_of(stock.sku())) {
                 strays.push((stock.sku().clone(), reservation, home));
             }
         }

@@ -123,6 +123,22 @@ impl Stepped {
         self.shared.rounds_done()
     }
 
+    /// Journal bytes that can be claimed now, with what workers have in hand.
+    pub fn room_bytes(&self) -> u64 {
+        let in_hand: usize = self.workers.iter().map(|worker| worker.in_hand_bytes()).sum();
+        self.shared.journal.stats().claimable_bytes.saturating_add(in_hand as u64)
+    }
+
+    /// Keys that the request index knows: those in hand, and those answered within the last day.
+    pub fn keys(&self) -> usize {
+        self.shared.index.figures().0
+    }
+
+    /// Entities in memory, SKUs apart.
+    pub fn residents(&self) -> usize {
+        self.workers.iter().map(|worker| worker.residents()).sum()
+    }
+
     /// Timers armed: one for each reservation that is held, and one for each cart, order or coordinator in memory that
     /// waits for its time.
     pub fn timers(&self) -> usize {

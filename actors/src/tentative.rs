@@ -22,12 +22,12 @@ impl Tentative {
         }
     }
 
-    /// The saga keeps, sells or frees its units: nobody need wait for it any longer.
-    pub(crate) fn settle(&mut self, reservation: ReservationId) {
-        if let Some(at) = self.holds.iter().position(|held| *held == reservation) {
-            self.holds.swap_remove(at);
-            self.eased = true;
-        }
+    /// The saga keeps, sells or frees its units: nobody need wait for it any longer. Whether anybody did until now.
+    pub(crate) fn settle(&mut self, reservation: ReservationId) -> bool {
+        let Some(at) = self.holds.iter().position(|held| *held == reservation) else { return false };
+        self.holds.swap_remove(at);
+        self.eased = true;
+        true
     }
 
     /// Counts the units of the holds that still stand.
@@ -101,7 +101,7 @@ mod tests {
             tentative.measure(&stock(&events));
             assert_eq!(tentative.units(), units, "{label}");
         }
-        tentative.settle(ONE);
+        assert!(tentative.settle(ONE));
         tentative.measure(&stock(&[held(ONE, 3), held(TWO, 4)]));
         assert_eq!(tentative.units(), 4, "what is settled is kept for good");
     }
@@ -111,9 +111,9 @@ mod tests {
         let mut tentative = Tentative::default();
         tentative.expect(ONE);
         assert!(!tentative.take_eased());
-        tentative.settle(TWO);
+        assert!(!tentative.settle(TWO));
         assert!(!tentative.take_eased(), "nobody waited for this one");
-        tentative.settle(ONE);
+        assert!(tentative.settle(ONE));
         assert!(tentative.take_eased());
         assert!(!tentative.take_eased());
     }

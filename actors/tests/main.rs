@@ -9,6 +9,7 @@ mod expiry_race;
 mod failing_store;
 mod full_disk;
 mod harness;
+mod late_copies;
 mod panics;
 mod recovery;
 mod reservations;

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use doorbuster_actors::{Engine, Reply, Verdict};
 use doorbuster_engine::answer::{Answer, Refusal, ReservationState};
+use doorbuster_engine::event::EntityKey;
+use doorbuster_persistence::checkpoint::{CheckpointStore, Residence};
+use doorbuster_persistence::disk::MachineDisk;
 use tokio::time::Instant;
 
 use crate::harness::{cart, checkout, define, record, reserve, sku, stock, ticket};
@@ -158,6 +161,30 @@ fn a_turn_that_panics_after_it_recorded_is_told_all_the_same() {
 }
 
 #[test]
+fn what_a_lost_actor_recorded_is_not_refused_by_the_card_it_left() {
+    let data = tempfile::tempdir().unwrap();
+    let panic_at = Arc::new(AtomicU64::new(0));
+    let host = |_: &mut doorbuster_actors::EngineOptions| Seeded {
+        panic_at: Arc::clone(&panic_at),
+        ..Seeded::new(1)
+    };
+    live_with(data.path(), host, async |engine, _| {
+        define(&engine, "TEE", 0).await;
+        let sold_out = reserve(&engine, "early", &[("TEE", 3)], None).await;
+        assert!(matches!(sold_out, Err(Refusal::InsufficientStock(_))), "{sold_out:?}");
+        panic_at.store(1, Ordering::Relaxed);
+        let delivery =
+            engine.adjust(ticket(&engine, "delivery", "9"), sku("TEE"), 9, "delivery".into(), None);
+        let lost = delivery.await;
+        assert!(matches!(lost, Err(Refusal::Recovering { .. })), "{lost:?}");
+        // The actor is not back yet. Its card still says that nothing is there, and nobody may be told so.
+        let held = reserve(&engine, "late", &[("TEE", 3)], None).await;
+        assert_eq!(record(held).items[0].quantity, 3, "law 4");
+        assert_eq!(stock(&engine, "TEE").await.available, 6);
+    });
+}
+
+#[test]
 fn a_late_copy_of_a_hold_leaves_no_units_tentative() {
     let data = tempfile::tempdir().unwrap();
     let host = || Seeded { late_ms: 300, ..Seeded::new(1) };
@@ -184,6 +211,78 @@ fn a_late_copy_of_a_hold_leaves_no_units_tentative() {
             }
         },
     );
+}
+
+/// Two SKUs in the order in which a saga asks them, on different workers, and a key whose saga lives where the first one does.
+fn apart(engine: &Engine) -> (&'static str, &'static str, String) {
+    let worker = |entity: EntityKey| entity.partition() % 2;
+    let of_sku = |name: &str| worker(EntityKey::Sku(sku(name)));
+    let names = ["CAP", "CUP", "HAT", "MUG", "PEN", "TEE"];
+    let first = names[0];
+    let second = names.into_iter().find(|second| of_sku(first) != of_sku(second)).unwrap();
+    let key = (0..64).map(|n| format!("saga {n}")).find(|key| {
+        let id = ticket(engine, key, "").stamp.key.reservation();
+        worker(EntityKey::Reservation(id)) == of_sku(first)
+    });
+    (first, second, key.unwrap())
+}
+
+#[test]
+fn whoever_waits_for_tentative_units_has_a_second_of_their_own() {
+    let data = tempfile::tempdir().unwrap();
+    let host = |_: &mut doorbuster_actors::EngineOptions| Seeded { way_ms: 3_000, ..Seeded::new(4) };
+    live_with(data.path(), host, async |engine, _| {
+        let (first, second, key) = apart(&engine);
+        for name in [first, second] {
+            define(&engine, name, 1).await;
+        }
+        let after = |wait_ms: u64, key: String, items: Vec<(&'static str, i64)>| {
+            let engine = engine.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                let asked = Instant::now();
+                (reserve(&engine, &key, &items, None).await, asked.elapsed())
+            })
+        };
+        // The saga has the first SKU's unit, and its question to the second is on its way for three seconds.
+        let saga = after(0, key, vec![(first, 1), (second, 1)]);
+        let waiting = [0, 500, 990].map(|ms| after(10 + ms, format!("after {ms}"), vec![(first, 1)]));
+        for one in waiting {
+            let (refused, waited) = one.await.unwrap();
+            assert!(matches!(refused, Err(Refusal::InsufficientStock(_))), "{refused:?}");
+            assert!((1_000..1_200).contains(&waited.as_millis()), "waited {waited:?}");
+        }
+        saga.await.unwrap().0.unwrap();
+    });
+}
+
+#[test]
+fn a_retry_of_an_ended_reservation_leaves_the_row_that_tells_of_its_end() {
+    let data = tempfile::tempdir().unwrap();
+    // Long enough for the retry to come before the first round.
+    let host = |options: &mut doorbuster_actors::EngineOptions| {
+        options.limits.checkpoint_interval = Duration::from_millis(500);
+        Seeded::new(5)
+    };
+    let id = live_with(data.path(), host, async |engine, stepped| {
+        for name in ["TEE", "CUP"] {
+            define(&engine, name, 10).await;
+        }
+        let both = async || reserve(&engine, "both", &[("TEE", 1), ("CUP", 1)], Some(600_000)).await;
+        let held = record(both().await);
+        engine.release(ticket(&engine, "end", ""), held.id).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(stepped.borrow().checkpoint_rounds(), 0, "the retry comes before the round");
+        assert_eq!(record(both().await), held, "law 5");
+        while stepped.borrow().checkpoint_rounds() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        held.id
+    });
+    let store = CheckpointStore::open(&MachineDisk, &data.path().join("checkpoint")).unwrap();
+    let row = store.get(&EntityKey::Reservation(id)).unwrap().unwrap();
+    assert_eq!(row.residence, Residence::Gone, "law 10: a replay must skip its records");
+    assert!(row.sequence > 0, "{row:?}");
 }
 
 #[test]

@@ -42,14 +42,19 @@ pub(crate) struct Seeded {
     pub(crate) chance: Chance,
     /// Copies arrive so much later, at most.
     pub(crate) late_ms: u64,
+    /// Bundles between workers take so long.
+    pub(crate) way_ms: u64,
     /// The turn that records this event from here on panics; 0: none.
     pub(crate) panic_at: Arc<AtomicU64>,
+    /// What waits for the disk beside the workers, a rebuild among it, begins so much later.
+    pub(crate) blocking_ms: u64,
 }
 
 impl Seeded {
     pub(crate) fn new(seed: u64) -> Self {
         let chance = Chance(AtomicU64::new(seed));
-        Self { began: Instant::now(), chance, late_ms: 20, panic_at: Arc::default() }
+        let panic_at = Arc::default();
+        Self { began: Instant::now(), chance, late_ms: 20, way_ms: 0, panic_at, blocking_ms: 0 }
     }
 }
 
@@ -67,7 +72,11 @@ impl Host for Seeded {
     }
 
     fn spawn_blocking(&self, work: Blocking) {
-        tokio::task::spawn_local(async move { work() });
+        let wait = Duration::from_millis(self.blocking_ms);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(wait).await;
+            work();
+        });
     }
 
     fn recorded(&self, _: &EntityKey) {
@@ -86,7 +95,14 @@ impl Host for Seeded {
                 copy.arrive();
             });
         }
-        delivery.arrive();
+        if self.way_ms == 0 || delivery.from().is_none() {
+            return delivery.arrive();
+        }
+        let (bundle, way) = (delivery.hold(), Duration::from_millis(self.way_ms));
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(way).await;
+            bundle.arrive();
+        });
     }
 }
 
@@ -237,11 +253,12 @@ fn a_stepped_engine_that_is_killed_has_everything_it_acknowledged() {
 
 #[test]
 fn answers_of_a_replayed_tail_are_in_the_store_before_any_row_that_reflects_them() {
-    const NAMES: [&str; 6] = ["TEE", "CUP", "CAP", "MUG", "PEN", "PIN"];
     async fn adjust(engine: &Engine, name: &str) -> doorbuster_actors::Reply {
         let ticket = ticket(engine, &format!("adjust {name}"), name);
         engine.adjust(ticket, sku(name), 5, "counted".into(), None).await.unwrap()
     }
+    // More than one batch of rows, so that some are in the store before the mark is.
+    let names: Vec<String> = (0..300).map(|n| format!("TEE {n}")).collect();
     let begun = tempfile::tempdir().unwrap();
     let never = |options: &mut EngineOptions| {
         options.limits.checkpoint_interval = Duration::from_secs(3_600);
@@ -249,14 +266,14 @@ fn answers_of_a_replayed_tail_are_in_the_store_before_any_row_that_reflects_them
     };
     let told = live_with(begun.path(), never, async |engine, _| {
         let mut told = Vec::new();
-        for name in NAMES {
+        for name in &names {
             define(&engine, name, UNITS).await;
             told.push(adjust(&engine, name).await.answer);
         }
         told
     });
     // A second life dies after each portion of its first round; rows of either worker may be the first to be written.
-    for portions in 0..10 {
+    for portions in [0, 1, 2, 250, 257, 258, 259, 260, 261, 290] {
         let data = tempfile::tempdir().unwrap();
         snapshot_of(begun.path(), data.path());
         live_until(
@@ -268,7 +285,7 @@ fn answers_of_a_replayed_tail_are_in_the_store_before_any_row_that_reflects_them
             },
         );
         live(data.path(), 3, async |engine, _| {
-            for (name, told) in NAMES.iter().zip(&told) {
+            for (name, told) in names.iter().zip(&told) {
                 let again = adjust(&engine, name).await;
                 assert!(again.replayed, "law 5, after {portions} portions: {name} was adjusted twice");
                 assert_eq!(again.answer, *told, "law 5, after {portions} portions");

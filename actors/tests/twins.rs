@@ -109,6 +109,34 @@ fn copies_that_race_with_the_end_of_a_refused_one_leave_nothing_held() {
     });
 }
 
+/// A copy that found its coordinator gone was told of the ending as if it had been the first.
+#[test]
+fn copies_that_come_while_a_reservation_ends_are_told_that_they_are_copies() {
+    let data = tempfile::tempdir().unwrap();
+    with_engine(data.path(), async |engine| {
+        define(&engine, "TEE", 1_000).await;
+        define(&engine, "CUP", 1_000).await;
+        for round in 0..40 {
+            let label = format!("release {round}");
+            let held = reserve(&engine, &format!("hold {round}"), &[("TEE", 1), ("CUP", 1)], None).await;
+            let id = record(held).id;
+            let (shop, key) = (engine.clone(), label.clone());
+            let verdicts = twins(move |n| {
+                let (engine, key) = (shop.clone(), key.clone());
+                async move {
+                    // One after another, so that some come in the moment of the end.
+                    for _ in 0..n * 4 {
+                        tokio::task::yield_now().await;
+                    }
+                    engine.release(ticket(&engine, &key, ""), id).await
+                }
+            })
+            .await;
+            check(&label, &verdicts);
+        }
+    });
+}
+
 /// A ticket whose caller has stopped waiting.
 fn late(engine: &Engine, key: &str, body: &str) -> Ticket {
     Ticket {

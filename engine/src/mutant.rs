@@ -4,9 +4,9 @@
 //! vanishes. With it, one mutant at a time is switched on for this thread by `set`. A site is a line or two in the real
 //! code; a new mutant is one row here and one site there.
 
-/// Lists the mutants once: name, law, what it breaks.
+/// Lists the mutants once: what it does wrong, name, the law it breaks first, and laws by which it may be seen besides.
 macro_rules! mutants {
-    ($($(#[doc = $doc:literal])+ $name:ident breaks $law:literal,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident breaks $law:literal $(or $other:literal)*,)+) => {
         /// A seeded bug.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Mutant {
@@ -28,6 +28,13 @@ macro_rules! mutants {
             pub fn law(self) -> u8 {
                 match self {
                     $(Self::$name => $law,)+
+                }
+            }
+
+            /// The laws by which it may be seen, the first one first. By any other law it was seen by accident.
+            pub fn laws(self) -> &'static [u8] {
+                match self {
+                    $(Self::$name => &[$law $(, $other)*],)+
                 }
             }
 
@@ -55,11 +62,11 @@ mutants! {
     /// Recovers from the checkpoint and leaves the journal's tail unread.
     ReplayWithoutTail breaks 3,
     /// Applies records that a checkpoint row reflects already.
-    ReplayTwice breaks 10,
+    ReplayTwice breaks 10 or 1 or 2 or 3,
     /// Writes a checkpoint's mark before its rows are there.
-    MarkBeforeRows breaks 10,
+    MarkBeforeRows breaks 10 or 2 or 3 or 5,
     /// Hands states to the checkpoint before their events are durable.
-    CheckpointAheadOfJournal breaks 10,
+    CheckpointAheadOfJournal breaks 10 or 3,
     /// Archives segments that a recovery still needs.
     ArchiveTooEarly breaks 9,
     /// Lets old bytes of a reused segment file pass for new frames.
@@ -67,7 +74,7 @@ mutants! {
     /// Gives two records of a partition one sequence.
     ReuseSequence breaks 9,
     /// Gives the units of a released reservation back twice.
-    ReleaseTwice breaks 1,
+    ReleaseTwice breaks 1 or 3 or 10,
     /// Forgets to arm the timer of a reservation.
     ForgetTimer breaks 6,
     /// Lets a reservation that was extended expire at its first deadline.
@@ -113,13 +120,13 @@ mutants! {
     /// Builds on the last frame as it reads at a start, without writing it again: a failed sync may have left it off the disk.
     TrustCleanFrame breaks 3,
     /// Takes the checkpoint's rows for whole without comparing their digest.
-    SkipDigest breaks 10,
+    SkipDigest breaks 10 or 2 or 3 or 4,
     /// Tries a failed sync again and goes on.
     RetryFailedSync breaks 3,
     /// Decides commands though the journal has no room for them.
     IgnoreStorageFull breaks 3,
     /// Goes on with the state of an actor that panicked in its turn.
-    ReuseStateAfterPanic breaks 10,
+    ReuseStateAfterPanic breaks 10 or 5,
     /// Drops a batch when the writer's queue is crowded.
     DropBatchOnFull breaks 3,
     /// Lets business time follow the wall clock backwards.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::answer::{Answer, Folded, LedgerChunk, ReservationRecord};
 use crate::cart::Cart;
 use crate::event::{EntityKey, EntityRef, Event};
-use crate::identity::{Fingerprint, Recorded, RequestKey, RequestStamp, ReservationId, Timestamp};
+use crate::identity::{Fingerprint, Recorded, RequestKey, RequestStamp, ReservationId, Sku, Timestamp};
 use crate::invariants::Violation;
 use crate::order::Order;
 use crate::reservation::Reservation;
@@ -100,11 +100,12 @@ impl Snapshot {
         }
     }
 
-    /// Whether a saga's units that are held for it are its business: it asks for them, keeps them or is about to sell them.
-    pub fn keeps_units(&self) -> bool {
+    /// Whether units of this SKU that are held for it as a saga's are its business: it asks for them, keeps them or is about
+    /// to sell them. Whatever else is held for it goes back (law 6).
+    pub fn keeps_units_of(&self, sku: &Sku) -> bool {
         match self {
-            Self::Reservation(reservation) => reservation.keeps_units(),
-            Self::Order(order) => order.keeps_units(),
+            Self::Reservation(reservation) => reservation.keeps_units_of(sku),
+            Self::Order(order) => order.keeps_units_of(sku),
             Self::Stock(_) | Self::Cart(_) => false,
         }
     }

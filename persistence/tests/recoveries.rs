@@ -286,6 +286,8 @@ fn a_store_never_finished_once_is_still_of_use() {
     let rows = shop.rows();
     let count = rows.len() as u64;
     shop.recovered.store.put(rows).unwrap();
+    // As a full batch would be.
+    shop.recovered.store.write_gathered().unwrap();
     let shop = shop.restart();
     assert_is(&shop.recovered, &shop.model, &shop.sequences(), "no mark");
     assert_eq!(shop.recovered.report.rows, count);

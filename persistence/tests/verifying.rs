@@ -126,6 +126,7 @@ fn a_row_that_is_not_the_fold_is_found() {
     // The state of an earlier moment under a later sequence.
     row.sequence -= 1;
     shop.recovered.store.put([row]).unwrap();
+    shop.recovered.store.write_gathered().unwrap();
     drop(shop);
     assert_eq!(laws_broken(root.path()), [10]);
 }

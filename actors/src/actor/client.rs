@@ -16,10 +16,11 @@ use crate::message::{Body, Client, Parcel, Slot};
 use crate::types::Reply;
 use crate::worker::Pending;
 
+use super::stock::Patience;
 use super::{Applied, EntityActor};
 
 impl EntityActor {
-    pub(super) fn client(&mut self, client: Client, sent: Instant, now: Instant, may_park: bool) {
+    pub(super) fn client(&mut self, client: Client, sent: Instant, now: Instant, patience: Patience) {
         let Client { command, ticket, slot, claim } = client;
         if now > ticket.deadline {
             // Nothing was decided, so this is a definite refusal, not a time-out.
@@ -34,12 +35,9 @@ impl EntityActor {
             self.replay(slot, answer);
             return;
         }
-        if may_park && self.should_park(&command) {
-            self.park(Parcel {
-                to: self.entity.clone(),
-                sent,
-                body: Body::Client(Client { command, ticket, slot, claim }),
-            });
+        if patience.lasts(now) && self.should_park(&command) {
+            let body = Body::Client(Client { command, ticket, slot, claim });
+            self.park(Parcel { to: self.entity.clone(), sent, body }, patience);
             return;
         }
         let name = command.name();

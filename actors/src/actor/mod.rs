@@ -29,14 +29,14 @@ use tokio::time::Instant;
 use crate::catalogue::Card;
 use crate::housekeeping::due_command;
 use crate::index::Home;
-use crate::message::{Body, Parcel, Seen, Slot};
+use crate::message::{Body, Parcel, Seen, Slot, Start};
 use crate::saga::Saga;
 use crate::stats::ActorStats;
 use crate::tentative::Tentative;
 use crate::types::Reply;
 use crate::worker::{Due, Pending, Remembered, Stored, Worker};
 
-use stock::timer_of;
+use stock::{Patience, timer_of};
 
 /// Journal room for a turn whose events do not grow with the state.
 const TURN_BYTES: usize = 4 * 1024;
@@ -74,7 +74,7 @@ pub(crate) struct EntityActor {
     /// A SKU's public card, and the units sagas may still give back.
     card: Option<Arc<Card>>,
     tentative: Tentative,
-    parked: VecDeque<Parcel>,
+    parked: VecDeque<(Patience, Parcel)>,
     /// When its earliest entry in the wheel rings.
     armed: Option<Timestamp>,
 }
@@ -181,33 +181,17 @@ impl EntityActor {
         self.waiters.clear();
         metrics::gauge!("doorbuster_actor_active", "kind" => self.entity.kind()).decrement(1.0);
         self.worker.panicked(&self.entity, again);
-        for parcel in std::mem::take(&mut self.parked) {
+        for (_, parcel) in std::mem::take(&mut self.parked) {
             self.worker.dispatch(parcel);
         }
     }
 
     fn receive(&mut self, parcel: Parcel, now: Instant) {
         match parcel.body {
-            Body::Client(client) => self.client(client, parcel.sent, now, true),
+            Body::Client(client) => self.client(client, parcel.sent, now, Patience::fresh(now)),
             Body::Await(request, slot) => self.join(request, slot),
-            Body::Start(draft, request, waiters) => {
-                self.waiters.extend(waiters);
-                let applied = self.apply(Command::Order(OrderCommand::Start(draft.clone())), request, true);
-                match applied {
-                    Applied::Refused(Refusal::StorageFull { .. }) => {
-                        let waiters = std::mem::take(&mut self.waiters);
-                        let body = Body::Start(draft, request, waiters);
-                        self.worker.defer(Parcel::new(self.entity.clone(), body));
-                    }
-                    Applied::Refused(refusal) => self.fail_waiters(&refusal),
-                    Applied::Changed | Applied::Answered(_) | Applied::Nothing | Applied::Joined => {}
-                }
-                // A late copy: whoever waits for a request that is settled already hears its answer.
-                for (request, slot) in std::mem::take(&mut self.waiters) {
-                    self.join(request, slot);
-                }
-            }
-            Body::Step(step) => self.step(step, parcel.sent, true),
+            Body::Start(start) => self.start(start),
+            Body::Step(step) => self.step(step, parcel.sent, now, Patience::fresh(now)),
             Body::StepDone(done) => self.step_done(&done),
             Body::Internal(command) if due_command(&self.entity).as_ref() == Some(&command) => {
                 self.ring(command);
@@ -225,9 +209,35 @@ impl EntityActor {
             }
             Body::Fence(slot, verdict) => self.worker.when_durable(Pending::Reply(slot, verdict)),
             Body::Checkpoint => self.checkpoint(),
-            Body::Unpark => self.unpark(false),
+            Body::Unpark => self.unpark(),
             Body::Retire => self.retire(),
         }
+    }
+
+    /// Its cart tells an order to begin.
+    fn start(&mut self, start: Start) {
+        let Start { draft, request, waiters, again: _ } = start;
+        self.waiters.extend(waiters);
+        let applied = self.apply(Command::Order(OrderCommand::Start(draft.clone())), request, true);
+        match applied {
+            Applied::Refused(Refusal::StorageFull { .. }) => {
+                let waiters = std::mem::take(&mut self.waiters);
+                // Another copy may overtake this one while it waits for room.
+                let body = Body::Start(Start { draft, request, waiters, again: true });
+                self.worker.defer(Parcel::new(self.entity.clone(), body));
+            }
+            Applied::Refused(refusal) => self.fail_waiters(&refusal),
+            Applied::Changed | Applied::Answered(_) | Applied::Nothing | Applied::Joined => {}
+        }
+        // A late copy: whoever waits for a request that is settled already hears its answer.
+        for (request, slot) in std::mem::take(&mut self.waiters) {
+            self.join(request, slot);
+        }
+    }
+
+    /// Whether this actor has recorded anything itself, rather than been handed a state.
+    pub(crate) fn has_recorded(&self) -> bool {
+        self.position != Position(0)
     }
 
     /// A result or timer as a command; without journal room it comes again.
@@ -281,6 +291,12 @@ impl EntityActor {
                 Err(violation) => panic!("{violation}"),
             }
         }
+        // Before the first is recorded: whatever becomes of this turn, no round may set a mark behind its records without
+        // having asked for the state.
+        if !self.dirty {
+            self.dirty = true;
+            self.worker.mark_dirty(&self.entity);
+        }
         self.last_batch = self.worker.open_batch();
         let journalled = if keyed { request } else { None };
         for (event, (recorded, _)) in events.into_iter().zip(&folds) {
@@ -296,10 +312,6 @@ impl EntityActor {
         }
         for (_, folded) in folds {
             self.absorb(folded, now, keyed);
-        }
-        if !self.dirty {
-            self.dirty = true;
-            self.worker.mark_dirty(&self.entity);
         }
         // Never between two events of one decision: they reach the disk together or not at all.
         self.worker.flush_if_full();
@@ -351,7 +363,7 @@ impl EntityActor {
             let catalogue = &self.worker.shared.catalogue;
             self.card = catalogue.publish(self.card.as_ref(), stock, self.tentative.units(), redefined);
             if self.tentative.take_eased() {
-                self.unpark(true);
+                self.unpark();
             }
             return;
         }

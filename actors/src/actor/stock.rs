@@ -1,5 +1,7 @@
 //! What only a SKU's actor does: steps of sagas, and requests parked until tentative units are settled.
 
+use std::time::Duration;
+
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::{EntityKey, Event};
@@ -16,7 +18,7 @@ use super::{Applied, EntityActor, News};
 
 impl EntityActor {
     /// A saga's step at this SKU.
-    pub(super) fn step(&mut self, step: Step, sent: Instant, may_park: bool) {
+    pub(super) fn step(&mut self, step: Step, sent: Instant, now: Instant, patience: Patience) {
         let reservation = step.reservation;
         let command = match step.kind {
             StepKind::Hold { quantity, partial, home } => {
@@ -32,24 +34,28 @@ impl EntityActor {
             StepKind::Restock { step, quantity, order } => StockCommand::Restock { step, quantity, order },
         };
         let command = Command::Stock(command);
-        if may_park && self.should_park(&command) {
-            self.park(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
+        if patience.lasts(now) && self.should_park(&command) {
+            self.park(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) }, patience);
             return;
         }
         let name = command.name();
-        let tentative = matches!(step.kind, StepKind::Hold { .. });
-        if tentative {
+        let mut may_come_back = false;
+        if matches!(step.kind, StepKind::Hold { .. }) {
             // Before the turn publishes: a reader must not take the units for gone while they may come back.
             self.tentative.expect(reservation);
         } else {
-            self.tentative.settle(reservation);
+            may_come_back = self.tentative.settle(reservation) && step.kind == StepKind::Free;
             // A saga that was rebuilt while it asked may have asked twice: nobody would end a hold granted from here on.
-            self.parked.retain(|parcel| !holds_for(parcel, reservation));
+            self.parked.retain(|(_, parcel)| !holds_for(parcel, reservation));
         }
         let applied = self.apply(command, None, false);
         self.stats.remember(self.worker.now(), name, applied.name());
         let outcome = match (step.kind, applied) {
             (_, Applied::Refused(Refusal::StorageFull { .. })) => {
+                if may_come_back {
+                    // They come back as soon as there is room to say so.
+                    self.tentative.expect(reservation);
+                }
                 self.worker.defer(Parcel { to: self.entity.clone(), sent, body: Body::Step(step) });
                 return;
             }
@@ -129,22 +135,23 @@ impl EntityActor {
             && wanted_at_least <= sellable.saturating_add(tentative)
     }
 
-    pub(super) fn park(&mut self, parcel: Parcel) {
-        if self.parked.is_empty()
+    pub(super) fn park(&mut self, parcel: Parcel, patience: Patience) {
+        // The worker calls at the end of each one's time: at the end of the first one's, the last one has hardly waited.
+        if !patience.called
             && let EntityKey::Sku(sku) = &self.entity
         {
-            self.worker.parked(sku.clone());
+            self.worker.parked(sku.clone(), patience.until);
         }
-        self.parked.push_back(parcel);
+        self.parked.push_back((Patience { called: true, ..patience }, parcel));
     }
 
-    /// Tries parked requests again, in the order they came; those still blocked park again if they may.
-    pub(super) fn unpark(&mut self, may_park: bool) {
+    /// Tries parked requests again, in the order they came; those still blocked stay parked while their time lasts.
+    pub(super) fn unpark(&mut self) {
         let now = Instant::now();
-        for parcel in std::mem::take(&mut self.parked) {
+        for (patience, parcel) in std::mem::take(&mut self.parked) {
             match parcel.body {
-                Body::Client(client) => self.client(client, parcel.sent, now, may_park),
-                Body::Step(step) => self.step(step, parcel.sent, may_park),
+                Body::Client(client) => self.client(client, parcel.sent, now, patience),
+                Body::Step(step) => self.step(step, parcel.sent, now, patience),
                 Body::Await(..)
                 | Body::Start(..)
                 | Body::StepDone(_)
@@ -157,6 +164,29 @@ impl EntityActor {
                 | Body::Retire => {}
             }
         }
+    }
+}
+
+/// How long whoever wants tentative units may wait for them: long for a saga, which takes milliseconds.
+const PARKED: Duration = Duration::from_secs(1);
+
+/// Until when a request may be parked. Monotonic time ends it, so that a jump of the clock, which pauses expiry, does not
+/// hold it.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    until: Instant,
+    /// Whether the worker is to call then.
+    called: bool,
+}
+
+impl Patience {
+    /// Of a request that comes now.
+    pub(super) fn fresh(now: Instant) -> Self {
+        Self { until: now + PARKED, called: false }
+    }
+
+    pub(super) fn lasts(self, now: Instant) -> bool {
+        now < self.until
     }
 }
 

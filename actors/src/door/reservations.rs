@@ -128,7 +128,18 @@ impl Engine {
             Snapshot::Order(order) => order.reservation_record(),
             Snapshot::Stock(_) | Snapshot::Reservation(_) | Snapshot::Cart(_) => None,
         });
-        found.await?.map(fresh).ok_or(Refusal::NotFound(Missing::Reservation))
+        found.await?.map(fresh).ok_or_else(|| self.not_found(id))
+    }
+
+    /// No actor knows this reservation. If the request that makes it runs, that proves nothing: its actor may have recorded it
+    /// and been lost before it could say so (law 4).
+    fn not_found(&self, id: ReservationId) -> Refusal {
+        match self.shared.index.stage(id.request_key()) {
+            Some(Stage::Claimed) => Refusal::Recovering { retry_after_ms: 1_000 },
+            Some(Stage::Open(_) | Stage::Ended(_) | Stage::Settled(_)) | None => {
+                Refusal::NotFound(Missing::Reservation)
+            }
+        }
     }
 
     /// Lengthens a reservation's life.
@@ -171,33 +182,26 @@ impl Engine {
                     (Err(Refusal::NotFound(Missing::Reservation)), Some(Stage::Ended(record)))
                         if coordinated =>
                     {
-                        // It may have left with this very request, of which this is a copy that came a moment later.
-                        match self.shared.index.stage(ticket.stamp.key) {
-                            Some(Stage::Settled(answer)) if ticket.keyed => {
-                                let reply = Reply { answer: (*answer).clone(), replayed: true };
-                                self.fence_ended(&record, Ok(reply)).await
-                            }
-                            Some(_) | None => self.ended(&record, change).await,
-                        }
+                        self.after_the_end(&ticket, &record, change).await
                     }
                     _ => verdict,
                 }
             }
-            Some(Stage::Ended(record)) => match self.shared.index.stage(ticket.stamp.key) {
-                Some(Stage::Settled(answer))
-                    if !claim.as_ref().is_some_and(Claim::begins) && ticket.keyed =>
-                {
-                    let reply = Reply { answer: (*answer).clone(), replayed: true };
-                    self.fence_ended(&record, Ok(reply)).await
-                }
-                Some(_) | None => self.ended(&record, change).await,
-            },
+            Some(Stage::Ended(record)) => self.after_the_end(&ticket, &record, change).await,
             Some(Stage::Claimed | Stage::Settled(_)) | None => self.change_of_order(id, change).await,
         }
     }
 
-    async fn ended(&self, record: &ReservationRecord, change: Change) -> Verdict {
-        let verdict = ended::decide(record, change.action()).map(|answer| Reply { answer, replayed: false });
+    /// A change of what has ended. It may have ended by this very request, of which this is a copy that came a moment later.
+    async fn after_the_end(&self, ticket: &Ticket, record: &ReservationRecord, change: Change) -> Verdict {
+        let verdict = match self.shared.index.stage(ticket.stamp.key) {
+            Some(Stage::Settled(answer)) if ticket.keyed => {
+                Ok(Reply { answer: (*answer).clone(), replayed: true })
+            }
+            Some(_) | None => {
+                ended::decide(record, change.action()).map(|answer| Reply { answer, replayed: false })
+            }
+        };
         self.fence_ended(record, verdict).await
     }
 
@@ -218,7 +222,7 @@ impl Engine {
             Some(Snapshot::Stock(_) | Snapshot::Reservation(_) | Snapshot::Cart(_)) | None => false,
         });
         if !known.await? {
-            return Err(Refusal::NotFound(Missing::Reservation));
+            return Err(self.not_found(id));
         }
         let action = match change {
             Change::Extend(_) => "extend",
@@ -257,7 +261,7 @@ fn sold_out(request: &ReserveRequest, cards: &[Arc<Card>]) -> Option<Refusal> {
     let mut some_left = false;
     for (item, card) in request.items.iter().zip(cards) {
         let figures = card.figures();
-        let within_reach = figures.sellable.saturating_add(figures.tentative);
+        let within_reach = figures.within_reach();
         some_left |= within_reach > 0;
         if within_reach < item.quantity {
             let available = figures.sellable.max(0);

@@ -12,7 +12,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::Addr;
 use doorbuster_engine::answer::LedgerChunk;
@@ -34,9 +33,6 @@ use crate::types::{ActorReport, Verdict};
 use crate::wheel::Wheel;
 
 pub(crate) use saving::REMEMBERED_MAX;
-
-/// How long a request waits for units that a saga holds tentatively before it is refused after all.
-const PARKED: Duration = Duration::from_secs(1);
 
 /// What reaches a worker from other threads.
 pub(crate) enum Inbound {
@@ -323,10 +319,9 @@ impl Worker {
         std::mem::take(&mut self.deferred.borrow_mut())
     }
 
-    /// Requests are parked at a SKU from now on. Monotonic time ends their wait, so that a jump of the clock, which pauses
-    /// expiry, does not hold them.
-    pub(crate) fn parked(&self, sku: Sku) {
-        self.parked.borrow_mut().push_back((Instant::now() + PARKED, sku));
+    /// A request is parked at a SKU until then. Later ones are parked longer, so the list is in the order of time.
+    pub(crate) fn parked(&self, sku: Sku, until: Instant) {
+        self.parked.borrow_mut().push_back((until, sku));
     }
 
     /// Takes the SKUs whose parked requests have waited long enough.

@@ -7,6 +7,7 @@ use doorbuster_persistence::codec::append_record;
 use doorbuster_persistence::record::RecordHeader;
 use doorbuster_persistence::writer::Batch;
 
+use crate::host::NoRoom;
 use crate::message::Slot;
 use crate::types::Verdict;
 
@@ -35,19 +36,31 @@ impl Worker {
         let journal = &self.shared.journal;
         let headroom = journal.frame_bytes_max() / HEADROOM_PART;
         let claimable = usize::try_from(journal.stats().claimable_bytes).unwrap_or(usize::MAX);
-        if !ends_something && claimable < bytes.saturating_add(headroom) {
-            return false;
+        let refuse = || {
+            if let Some(listener) = &self.shared.listener {
+                listener.no_room(NoRoom {
+                    wanted_bytes: bytes,
+                    in_hand_bytes: allowance,
+                    claimable_bytes: claimable,
+                    ends_something,
+                });
+            }
+            false
+        };
+        let missing = bytes.saturating_sub(allowance);
+        if !ends_something && claimable < missing.saturating_add(headroom) {
+            return refuse();
         }
         // Where room is scarce nobody keeps any in hand: another worker's sagas would starve beside it.
         let plenty = CLAIM_BYTES.saturating_mul(self.shared.inboxes.len()).saturating_add(headroom);
-        let wanted = if claimable > plenty { bytes.max(CLAIM_BYTES) } else { bytes };
-        let claimed = journal.claim(wanted).or_else(|_| journal.claim(bytes));
+        let wanted = if claimable > plenty { missing.max(CLAIM_BYTES) } else { missing };
+        let claimed = journal.claim(wanted).or_else(|_| journal.claim(missing));
         match claimed {
             Ok(claim) => {
                 self.allowance.set(allowance.saturating_add(claim.bytes));
                 true
             }
-            Err(_) => false,
+            Err(_) => refuse(),
         }
     }
 
@@ -57,6 +70,11 @@ impl Worker {
         if allowance > 0 {
             self.shared.journal.release(allowance);
         }
+    }
+
+    /// Claimed and not used yet.
+    pub(crate) fn in_hand_bytes(&self) -> usize {
+        self.allowance.get()
     }
 
     /// Records one event; returns its sequence. The room was claimed before the turn was decided.

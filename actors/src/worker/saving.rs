@@ -60,7 +60,14 @@ impl Worker {
 
     /// Writes a state to the checkpoint once it is durable, and before it what its events left behind: a replay skips
     /// what a row reflects, so a row must never be there without its answers.
+    ///
+    /// A state to which nothing has happened is left out: a retry of what has ended makes one, and its row would take the
+    /// place of the one that tells a replay to skip what has ended (law 10).
     pub(crate) fn save(&self, entity: &EntityKey, snapshot: &Snapshot, sequence: u64) {
+        if sequence == 0 {
+            self.round.borrow_mut().awaited.remove(entity);
+            return;
+        }
         self.save_row(entity, Row::of(entity, snapshot, sequence));
     }
 

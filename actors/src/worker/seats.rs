@@ -26,6 +26,11 @@ use tokio::time::Instant;
 use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Unreadable, Worker};
 
 impl Worker {
+    /// Entities in memory here, SKUs apart, which never leave it.
+    pub(crate) fn residents(&self) -> usize {
+        self.seats.borrow().keys().filter(|entity| !matches!(entity, EntityKey::Sku(_))).count()
+    }
+
     /// Gives a parcel to its actor here, waking or loading it first where needed.
     pub(crate) fn dispatch(&self, parcel: Parcel) {
         let parcel = match parcel {
@@ -180,6 +185,11 @@ impl Worker {
         restarts.count = restarts.count.saturating_add(1);
         let restarts = *restarts;
         drop(panics);
+        if let EntityKey::Sku(sku) = entity
+            && let Some(card) = self.shared.catalogue.card(sku.as_str())
+        {
+            card.doubt();
+        }
         metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "panic")
             .increment(1);
         if restarts.count > 3 {
@@ -188,6 +198,8 @@ impl Worker {
             if self.round.borrow_mut().awaited.remove(entity) {
                 self.round.borrow_mut().failed = true;
             }
+            // It is not seated again. But what its last turn recorded is told, lest it be denied (law 4).
+            self.rebuild_when_durable(entity);
             return;
         }
         tracing::error!(%entity, restarts = restarts.count, "an actor panicked; it is rebuilt from the disk");
@@ -196,12 +208,16 @@ impl Worker {
         let waiting = again.into_iter().chain(asked.then_some(Body::Checkpoint));
         let waiting = waiting.map(|body| Parcel::new(entity.clone(), body)).collect();
         self.seats.borrow_mut().insert(entity.clone(), Seat::Absent(waiting));
-        // Its last records may still be on their way to the disk, so the rebuild waits in the gate behind them.
+        self.rebuild_when_durable(entity);
+    }
+
+    /// Its last records may still be on their way to the disk, so the rebuild waits in the gate behind them.
+    fn rebuild_when_durable(&self, entity: &EntityKey) {
         let (shared, index, rebuilt) = (Arc::clone(&self.shared), self.index, entity.clone());
         self.when_durable(Pending::Effect(Box::new(move || shared.rebuild(index, rebuilt))));
     }
 
-    /// A rebuilt state takes its seat.
+    /// A rebuilt state takes its seat, unless that is closed for good.
     pub(crate) fn rebuilt(&self, entity: &EntityKey, found: Result<Rebuilt, Unreadable>) {
         metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => entity.kind(), "event" => "rebuild")
             .increment(1);
@@ -217,6 +233,9 @@ impl Worker {
         }
         for chunk in spilled {
             self.save_ledger(chunk);
+        }
+        if matches!(self.seats.borrow().get(entity), Some(Seat::Quarantined)) {
+            return;
         }
         let resident = stored.as_ref().is_some_and(|stored| stored.snapshot.is_resident());
         match &stored {
@@ -246,8 +265,8 @@ impl Worker {
         match parcel.body {
             Body::Client(client) => self.reply_now(client.slot, Err(refusal.clone())),
             Body::Await(_, slot) => self.reply_now(slot, Err(refusal.clone())),
-            Body::Start(_, _, waiters) => {
-                for (_, slot) in waiters {
+            Body::Start(start) => {
+                for (_, slot) in start.waiters {
                     self.reply_now(slot, Err(refusal.clone()));
                 }
             }
@@ -381,9 +400,22 @@ fn post(address: &Addr<EntityActor>, parcel: Parcel) {
 }
 
 /// Whether an entity that a parcel may bring into being may exist already, in the store: a cart is named by its maker's
-/// key, and outlives the memory of that key.
+/// key, and outlives the memory of that key; an order that was told to begin before may have ended since.
 fn may_be_stored(body: &Body) -> bool {
-    matches!(body, Body::Client(client) if client.ticket.keyed && matches!(client.command, Command::Cart(_)))
+    match body {
+        Body::Client(client) => client.ticket.keyed && matches!(client.command, Command::Cart(_)),
+        Body::Start(start) => start.again,
+        Body::Await(..)
+        | Body::Step(_)
+        | Body::StepDone(_)
+        | Body::Internal(_)
+        | Body::TellCart { .. }
+        | Body::Query(_)
+        | Body::Fence(..)
+        | Body::Checkpoint
+        | Body::Unpark
+        | Body::Retire => false,
+    }
 }
 
 /// Whether a parcel may bring a new entity into being.

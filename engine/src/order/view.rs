@@ -1,7 +1,7 @@
 //! What an order shows: its state and payment by name, its view, its summary, the reservation behind it.
 
 use crate::answer::{Answer, CheckoutResult, ReservationRecord, ReservationState};
-use crate::identity::{Fingerprint, PaymentId, Timestamp};
+use crate::identity::{Fingerprint, PaymentId, Sku, Timestamp};
 use crate::invariants::Violation;
 
 use super::{
@@ -137,13 +137,14 @@ impl Order {
         }
     }
 
-    /// Whether units held for it are to stay: it asks for them, keeps them or is about to sell them.
-    pub fn keeps_units(&self) -> bool {
-        match self.stage {
+    /// Whether units of this SKU that are held for it are to stay: it asks for them, keeps them or is about to sell them.
+    pub fn keeps_units_of(&self, sku: &Sku) -> bool {
+        let keeps = match self.stage {
             Stage::Holding | Stage::Paying(_) | Stage::Voiding { .. } => true,
             Stage::Placed => !self.units_sold,
             Stage::Absent | Stage::Off(_) => false,
-        }
+        };
+        keeps && self.lines.iter().any(|line| line.sku == *sku)
     }
 
     /// Whether it may leave memory: nothing to do, nobody waits, no payment open.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 use crate::answer::{Item, ReservationRecord, ReservationState, Shortage};
-use crate::identity::{Fingerprint, Recorded, RequestStamp, ReservationId, Timestamp};
+use crate::identity::{Fingerprint, Recorded, RequestStamp, ReservationId, Sku, Timestamp};
 use crate::invariants::Violation;
 use crate::mutant::{self, Mutant};
 use crate::stock::RESERVATION_LIFE_MAX_MS;
@@ -210,16 +210,19 @@ impl Reservation {
         }
     }
 
-    /// Whether units held for it are to stay: it asks for them, keeps them or is about to sell them.
-    pub fn keeps_units(&self) -> bool {
-        match self.phase {
-            ReservationPhase::Requested | ReservationPhase::Held | ReservationPhase::Committed => true,
+    /// Whether units of this SKU that are held for it are to stay: it asks for them, keeps them or is about to sell them. A
+    /// partial grant keeps nothing of a SKU that it left out, however long it holds the others.
+    pub fn keeps_units_of(&self, sku: &Sku) -> bool {
+        let items = match self.phase {
+            ReservationPhase::Requested => &self.requested,
+            ReservationPhase::Held | ReservationPhase::Committed => &self.granted,
             ReservationPhase::Absent
             | ReservationPhase::Refused
             | ReservationPhase::Released
             | ReservationPhase::Expired
-            | ReservationPhase::Settled => false,
-        }
+            | ReservationPhase::Settled => return false,
+        };
+        items.iter().any(|item| item.sku == *sku)
     }
 
     /// The record as it stands, final state included; `None` until it is granted, and for ever if it was refused.

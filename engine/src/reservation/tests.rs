@@ -333,6 +333,21 @@ fn an_ended_reservation_is_handed_over_once_it_is_settled_and_a_refused_one_neve
     assert_eq!(ended[0].fingerprint, Fingerprint(1));
 }
 
+#[test]
+fn a_partial_grant_keeps_nothing_of_a_sku_it_left_out() {
+    let mut bench = Bench::new();
+    for (op, a, b) in [
+        ("some:A*1,B*1", true, true),
+        ("held:A*1", true, false),
+        ("commit", true, false),
+        ("settled", false, false),
+    ] {
+        bench.turn(&Envelope { now: Timestamp(0), request: stamp("K1"), command: command(op) });
+        let keeps = |name: &str| bench.reservation.keeps_units_of(&Sku::new(name).unwrap());
+        assert_eq!((keeps("A"), keeps("B"), keeps("C")), (a, b, false), "after {op}");
+    }
+}
+
 fn any_op() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "request:A*2,B*1",

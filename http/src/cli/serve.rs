@@ -91,6 +91,9 @@ pub struct ServeArguments {
     /// Connections a worker holds at a time; more wait
     #[arg(long, env = "DOORBUSTER_CONNECTIONS_MAX", default_value_t = 25_000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub connections_max: u32,
+    /// Requests in the engine at a time; more are refused 503 `overloaded` at once. Each costs about a kilobyte
+    #[arg(long, env = "DOORBUSTER_IN_FLIGHT_MAX", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub in_flight_max: u32,
     /// How long to go on serving after a shutdown signal, for a balancer to notice that /readyz says 503
     #[arg(long, env = "DOORBUSTER_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
     pub drain_delay_ms: u64,
@@ -310,6 +313,7 @@ async fn recover(
         },
         segment_bytes: arguments.segment_mib << 20,
         limits: Limits {
+            in_flight_max: usize::try_from(arguments.in_flight_max).unwrap_or(usize::MAX),
             checkpoint_interval: Duration::from_millis(arguments.checkpoint_interval_ms),
             ..Limits::default()
         },

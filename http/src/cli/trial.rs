@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::book::Book;
-use self::fire::{Stage, Stop};
+use self::fire::Stage;
 use self::judge::Judge;
 use self::ledger::Ledger;
 use super::replay::bar;
 use super::replay::report::{grouped, latency_table, numbers_table, refusal_lines};
+use super::rush::shopper::Stop;
 use crate::client::{Client, Options};
 
 /// Exit code for a broken promise.

@@ -179,6 +179,7 @@ fn wrong_settings_are_told_before_anything_is_touched() {
     assert!(!data.exists());
     for (flag, value) in [
         ("--connections-max", "0"),
+        ("--in-flight-max", "0"),
         ("--request-deadline-ms", "0"),
         ("--head-timeout-ms", "0"),
         ("--body-timeout-ms", "0"),

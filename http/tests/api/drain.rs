@@ -140,7 +140,10 @@ fn a_server_hands_its_socket_over_without_cutting_anybody() {
 #[test]
 fn a_hangup_drains_like_a_termination() {
     let directory = tempfile::tempdir().unwrap();
-    let mut served = Served::start(&directory.path().join("data"), &["--demo"]);
+    // Whoever runs the tests under `nohup` ignores hangups, and so would the server.
+    let mut heedful = Command::new("env");
+    heedful.arg("--default-signal=HUP");
+    let mut served = Served::start_with(heedful, &directory.path().join("data"), &["--demo"]);
     served.signal("-HUP");
     assert_eq!(served.child.wait().unwrap().code(), Some(0));
 }

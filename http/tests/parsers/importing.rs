@@ -81,8 +81,9 @@ fn what_an_import_accepts_is_what_stock_shows_and_a_bad_line_spares_its_neighbou
         assert_eq!(answer.status, 200, "{}: {}", String::from_utf8_lossy(&damaged), answer.text());
         let report = answer.json();
         let count = |name: &str| report[name].as_u64().unwrap();
+        // A byte order mark is one at the very start of the file alone: behind a space it is a line nobody can read.
         let blank = damaged.trim_ascii().is_empty()
-            || (bad == 0 && !csv && damaged.trim_ascii() == b"\xef\xbb\xbf");
+            || (bad == 0 && !csv && damaged.trim_ascii_end() == b"\xef\xbb\xbf");
         let sent = LINES as u64 - u64::from(blank);
         let told = String::from_utf8_lossy(&damaged).into_owned();
         assert_eq!(count("created") + count("updated") + count("rejected_total"), sent, "{told}: {report}");

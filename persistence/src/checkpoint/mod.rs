@@ -143,9 +143,7 @@ const DIGEST_KEY: &[u8] = b"\0digest";
 const VERSION_KEY: &[u8] = b"\0version";
 
 impl CheckpointStore {
-    /// Rows written in one atomic sled batch: large enough to share its cost, small enough to leave readers alone.
-    const BATCH_ROWS: usize = 256;
-    /// The same bound in bytes, below sled's 512 KiB segments.
+    /// Most bytes of rows written in one atomic batch, below sled's 512 KiB segments.
     const BATCH_BYTES: usize = 256 << 10;
 
     /// Opens the store in `path`, making it where it is missing.
@@ -213,8 +211,11 @@ impl CheckpointStore {
     /// skips what a row reflects.
     ///
     /// Rows gather until some hundred can be written as one atomic batch (ten times cheaper than alone), seen by
-    /// [`CheckpointStore::get`] at once, and durable with the next [`CheckpointStore::finish_round`].
+    /// [`CheckpointStore::get`] at once, and durable with the next [`CheckpointStore::finish_round`]. A store that is closed before
+    /// takes what is gathered with it, never to the disk: its last sync may have failed and lost the answers that belong to
+    /// these rows, and a replay makes the rows again.
     pub fn put(&self, rows: impl IntoIterator<Item = EntityRow>) -> Result<(), CheckpointError> {
+        let batch_rows = self.trees.batch_rows();
         for row in rows {
             let mut payload = Vec::with_capacity(row.blob.len() + 9);
             payload.extend_from_slice(&row.sequence.to_le_bytes());
@@ -231,7 +232,7 @@ impl CheckpointStore {
             let full = {
                 let mut gathered = self.gathered.lock();
                 gathered.waiting.add(key, Some(payload));
-                gathered.waiting.is_full()
+                gathered.waiting.is_full(batch_rows)
             };
             if full {
                 self.write_gathered()?;
@@ -288,7 +289,7 @@ impl CheckpointStore {
             if gone {
                 group.add(key, None);
             }
-            if group.is_full() {
+            if group.is_full(self.trees.batch_rows()) {
                 self.write_group(&std::mem::take(&mut group))?;
             }
         }
@@ -429,15 +430,6 @@ impl CheckpointStore {
     }
 }
 
-impl Drop for CheckpointStore {
-    fn drop(&mut self) {
-        // Lost rows only lengthen the next replay.
-        if let Err(error) = self.write_gathered() {
-            tracing::warn!(%error, "the last checkpoint rows were not written");
-        }
-    }
-}
-
 /// Rows gathered for one atomic batch; a later row of the same key wins.
 #[derive(Debug, Default)]
 struct RowGroup {
@@ -458,8 +450,8 @@ impl RowGroup {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.rows.len() >= CheckpointStore::BATCH_ROWS || self.bytes >= CheckpointStore::BATCH_BYTES
+    fn is_full(&self, batch_rows: usize) -> bool {
+        self.rows.len() >= batch_rows || self.bytes >= CheckpointStore::BATCH_BYTES
     }
 }
 

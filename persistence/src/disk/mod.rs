@@ -5,6 +5,7 @@
 //! [`Trees::sync`] promise: what was there when they were called survives a power cut once they return.
 //! Start at [`Disk`].
 
+mod doubt;
 mod machine;
 mod store;
 mod trees;

@@ -1,13 +1,16 @@
 //! sled as the store of trees: opened with patience, synced by a descriptor of our own.
 //!
-//! sled's `flush` does not fsync on Linux, so [`Trees::sync`] does it itself.
+//! sled's `flush` does not fsync on Linux, so [`Trees::sync`] does it itself. After one that failed, what is read of the
+//! files need not be on the disk: [`Doubt`].
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::doubt::Doubt;
 use super::{Disk, Entries, MachineDisk, Tree, TreeBatch, Trees, Value};
 use crate::error::CheckpointError;
 
@@ -30,18 +33,21 @@ pub(super) struct SledTrees {
     /// sled's file by our own descriptor, for fsync.
     file: File,
     file_path: PathBuf,
+    doubt: Arc<Doubt<MachineDisk>>,
     _copied: Option<Copied>,
 }
 
 impl SledTrees {
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let doubt = Doubt::of(MachineDisk, path);
+        doubt.settle().map_err(CheckpointError::io("write again", path))?;
         let db = open_sled(path)?;
         let file_path = path.join("db");
         let file = File::open(&file_path).map_err(CheckpointError::io("open", &file_path))?;
         for directory in [Some(path), path.parent()].into_iter().flatten() {
             MachineDisk.sync_directory(directory).map_err(CheckpointError::io("sync", directory))?;
         }
-        Ok(Self { db, file, file_path, _copied: None })
+        Ok(Self { db, file, file_path, doubt: Arc::new(doubt), _copied: None })
     }
 
     pub(super) fn open_copy(path: &Path) -> Result<Option<Self>, CheckpointError> {
@@ -56,13 +62,14 @@ impl SledTrees {
 
 impl Trees for SledTrees {
     fn tree(&self, name: &str) -> Result<Box<dyn Tree>, CheckpointError> {
-        Ok(Box::new(SledTree(self.db.open_tree(name)?)))
+        let tree = self.doubt.unless(self.db.open_tree(name))?;
+        Ok(Box::new(SledTree { tree, doubt: Arc::clone(&self.doubt) }))
     }
 
     fn sync(&self) -> Result<(), CheckpointError> {
-        self.db.flush()?;
+        self.doubt.unless(self.db.flush())?;
         // `flush` only hands the bytes to the kernel (`sync_file_range`); this reaches the disk.
-        self.file.sync_all().map_err(CheckpointError::io("sync", &self.file_path))
+        self.doubt.unless(self.file.sync_all()).map_err(CheckpointError::io("sync", &self.file_path))
     }
 
     fn bytes_on_disk(&self) -> Result<u64, CheckpointError> {
@@ -71,20 +78,23 @@ impl Trees for SledTrees {
 }
 
 #[derive(Debug)]
-struct SledTree(sled::Tree);
+struct SledTree {
+    tree: sled::Tree,
+    doubt: Arc<Doubt<MachineDisk>>,
+}
 
 impl Tree for SledTree {
     fn get(&self, key: &[u8]) -> Result<Option<Value>, CheckpointError> {
-        Ok(self.0.get(key)?.map(Value))
+        Ok(self.tree.get(key)?.map(Value))
     }
 
     fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), CheckpointError> {
-        self.0.insert(key, value)?;
+        self.doubt.unless(self.tree.insert(key, value))?;
         Ok(())
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), CheckpointError> {
-        self.0.remove(key)?;
+        self.doubt.unless(self.tree.remove(key))?;
         Ok(())
     }
 
@@ -96,13 +106,13 @@ impl Tree for SledTree {
                 None => changes.remove(key),
             }
         }
-        Ok(self.0.apply_batch(changes)?)
+        Ok(self.doubt.unless(self.tree.apply_batch(changes))?)
     }
 
     fn range(&self, begin: &[u8], end: Option<&[u8]>) -> Entries<'_> {
         let entries = match end {
-            Some(end) => self.0.range(begin..end),
-            None => self.0.range(begin..),
+            Some(end) => self.tree.range(begin..end),
+            None => self.tree.range(begin..),
         };
         Box::new(entries.map(|entry| {
             let (key, value) = entry?;
@@ -111,11 +121,11 @@ impl Tree for SledTree {
     }
 
     fn last(&self) -> Result<Option<(Value, Value)>, CheckpointError> {
-        Ok(self.0.last()?.map(|(key, value)| (Value(key), Value(value))))
+        Ok(self.tree.last()?.map(|(key, value)| (Value(key), Value(value))))
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.tree.is_empty()
     }
 }
 

@@ -44,6 +44,11 @@ pub trait Trees: Send + Sync + Debug {
     /// Makes everything that was put into any tree before durable.
     fn sync(&self) -> Result<(), CheckpointError>;
 
+    /// How many rows are written in one atomic batch: large enough to share its cost, small enough to leave readers alone.
+    fn batch_rows(&self) -> usize {
+        256
+    }
+
     /// Bytes the store takes on disk.
     fn bytes_on_disk(&self) -> Result<u64, CheckpointError>;
 }

@@ -4,18 +4,30 @@
 //! had ended before it began. Everything else may be there, in pieces of 512 bytes and in any order, or not: a power cut
 //! draws. A rename within a directory is one step. One between two directories is two (the new name, the old one gone),
 //! of which journalling file systems never keep the second alone unless the old directory was synced.
-//! `sync_file_range` is no barrier. Start at [`Disk::apply`] and [`Disk::cut`].
+//! `sync_file_range` is no barrier. A sync that failed is worse than none: Linux calls the pages it could not write clean,
+//! so that no later sync writes them either, while everybody reads them from memory; only a further write to such a page
+//! takes it along. Start at [`Disk::apply`] and [`Disk::cut`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 
 use crate::chance::Chance;
 use crate::record::{Bytes, Call, Change};
 
+#[cfg(test)]
+mod tests;
+
 /// What a disk writes whole.
 const SECTOR_BYTES: u64 = 512;
+
+/// What the kernel writes at a time, and forgets after a failed sync.
+const PAGE_BYTES: u64 = 4_096;
+
+/// The error number of a sync that the disk failed; one of a killed process has another.
+const EIO: i64 = 5;
 
 /// A name's owner: inode numbers are used again, these are not.
 type Node = usize;
@@ -32,8 +44,11 @@ enum Thing {
 /// A file: its durable bytes, and changes that no sync has covered.
 #[derive(Clone, Debug, Default)]
 struct File {
-    durable: Vec<u8>,
+    /// Shared with images that it went into unchanged.
+    durable: Arc<Vec<u8>>,
     loose: Vec<(u64, FileChange)>,
+    /// Pages that a failed sync left as they were on the disk, by number: what is read of them from memory.
+    adrift: BTreeMap<u64, Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,19 +81,23 @@ enum NameChange {
 pub(crate) struct Image {
     /// Directories, parents first.
     pub(crate) directories: Vec<PathBuf>,
-    /// Files.
-    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Files; the same bytes in memory under two names are one file.
+    pub(crate) files: BTreeMap<PathBuf, Arc<Vec<u8>>>,
 }
 
 impl Image {
-    /// Writes it to a directory.
+    /// Writes it to a directory. A file under two names becomes one file under two names: the engine asks whether they are.
     pub(crate) fn write(&self, place: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(place)?;
         for directory in &self.directories {
             std::fs::create_dir_all(place.join(directory))?;
         }
+        let mut written: HashMap<*const Vec<u8>, &PathBuf> = HashMap::new();
         for (path, bytes) in &self.files {
-            std::fs::write(place.join(path), bytes)?;
+            match written.insert(Arc::as_ptr(bytes), path) {
+                Some(other) => std::fs::hard_link(place.join(other), place.join(path))?,
+                None => std::fs::write(place.join(path), bytes.as_slice())?,
+            }
         }
         Ok(())
     }
@@ -144,11 +163,17 @@ impl Disk {
         }
     }
 
-    /// Applies a call that was made. One that failed changes nothing; a failed sync is no barrier.
+    /// Applies a call that was made. One that failed changes nothing, but that a failed sync sets pages adrift.
     pub(crate) fn apply(&mut self, call: &Call) -> anyhow::Result<()> {
         if call.done {
             let at = call.end.context("a call that is done has an end")?;
             self.change(call, at).with_context(|| format!("{:?}", call.change))?;
+        } else if call.change == Change::Sync
+            && call.error == Some(EIO)
+            && let Some(node) = self.inodes.get(&call.inode)
+            && let Thing::File(file) = &mut self.things[*node]
+        {
+            file.set_adrift();
         }
         Ok(())
     }
@@ -284,7 +309,7 @@ impl Disk {
         }
         let mut image = Image::default();
         let mut waiting = vec![(PathBuf::new(), ROOT)];
-        let mut made: HashMap<Node, Vec<u8>> = HashMap::new();
+        let mut made: HashMap<Node, Arc<Vec<u8>>> = HashMap::new();
         while let Some((path, node)) = waiting.pop() {
             match &self.things[node] {
                 Thing::Directory(_) => {
@@ -348,7 +373,7 @@ impl Disk {
     fn bytes_left<'a>(&self, inode: u64, left: &'a Image) -> Option<&'a [u8]> {
         let node = self.inodes.get(&inode)?;
         let path = self.live.iter().find(|(_, found)| *found == node)?.0;
-        left.files.get(path).map(Vec::as_slice)
+        left.files.get(path).map(|bytes| bytes.as_slice())
     }
 
     /// Says where the tree that is really there differs from the record: a call that was not seen.
@@ -359,7 +384,7 @@ impl Disk {
                 bail!("{} is not in the record", path.display())
             };
             if recorded != bytes
-                && let Some(at) = recorded.iter().zip(bytes).position(|(one, other)| one != other)
+                && let Some(at) = recorded.iter().zip(bytes.iter()).position(|(one, other)| one != other)
             {
                 bail!("{} differs from the record at byte {at}", path.display());
             }
@@ -390,17 +415,59 @@ impl File {
             std::mem::take(&mut self.loose).into_iter().partition(|(end, _)| *end <= sync_start);
         self.loose = rest;
         let covered: Vec<(u64, FileChange)> = covered;
+        let durable = Arc::make_mut(&mut self.durable);
         for (_, change) in covered {
-            change.whole(&mut self.durable);
+            match &change {
+                FileChange::Write(offset, written) => {
+                    for page in pages(*offset, written.length()) {
+                        if let Some(bytes) = self.adrift.remove(&page) {
+                            put_all(durable, page * PAGE_BYTES, &bytes);
+                        }
+                    }
+                }
+                FileChange::SetLength(length) => self.adrift.retain(|page, _| page * PAGE_BYTES < *length),
+                FileChange::Grow(_) => {}
+            }
+            change.whole(durable);
         }
     }
 
-    fn bytes(&self, daring: Daring, chance: &mut Chance) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        let kept = chance.index(self.loose.len() + 1);
+    /// A sync failed: what was not on the disk is, page by page, perhaps never going to be.
+    fn set_adrift(&mut self) {
+        let read = self.bytes(Daring::Everything, &mut Chance::new(0));
+        for page in pages(0, read.len() as u64) {
+            let (begin, end) = (place(page * PAGE_BYTES), place((page + 1) * PAGE_BYTES).min(read.len()));
+            if self.durable.get(begin..end) != Some(&read[begin..end]) {
+                self.adrift.insert(page, read[begin..end].to_vec());
+            }
+        }
+        self.loose.clear();
+    }
+
+    fn bytes(&self, daring: Daring, chance: &mut Chance) -> Arc<Vec<u8>> {
+        if self.loose.is_empty() && self.adrift.is_empty() {
+            return Arc::clone(&self.durable);
+        }
+        let mut bytes = Vec::clone(&self.durable);
         // The length is metadata with a fate of its own: that after any of the changes, or before them all.
         let mut lengths = vec![bytes.len() as u64];
         let mut length = bytes.len() as u64;
+        for (page, adrift) in &self.adrift {
+            let offset = page * PAGE_BYTES;
+            length = length.max(offset + adrift.len() as u64);
+            match daring {
+                Daring::Nothing => {}
+                Daring::Everything | Daring::Prefix => put_all(&mut bytes, offset, adrift),
+                Daring::Changes(percent) | Daring::Sectors(percent) => {
+                    torn(&mut bytes, offset, &Bytes::Some(Arc::from(adrift.as_slice())), percent, chance);
+                }
+            }
+        }
+        if !self.adrift.is_empty() {
+            lengths.push(length);
+        }
+        let first = lengths.len() - 1;
+        let kept = chance.index(self.loose.len() + 1);
         for (_, change) in &self.loose {
             length = change.length_after(length);
             lengths.push(length);
@@ -417,21 +484,20 @@ impl File {
         let final_length = match daring {
             Daring::Nothing => lengths[0],
             Daring::Everything => lengths[lengths.len() - 1],
-            Daring::Prefix => lengths[kept],
+            Daring::Prefix => lengths[first + kept],
             Daring::Changes(_) | Daring::Sectors(_) => lengths[chance.index(lengths.len())],
         };
-        bytes.resize(usize::try_from(final_length).unwrap_or(usize::MAX), 0);
-        bytes
+        bytes.resize(place(final_length), 0);
+        Arc::new(bytes)
     }
 }
 
 impl FileChange {
     fn whole(&self, bytes: &mut Vec<u8>) {
-        let to = |length: u64| usize::try_from(length).unwrap_or(usize::MAX);
         match self {
             Self::Write(offset, written) => put(bytes, *offset, written, 0, written.length()),
-            Self::SetLength(length) => bytes.resize(to(*length), 0),
-            Self::Grow(end) => bytes.resize(bytes.len().max(to(*end)), 0),
+            Self::SetLength(length) => bytes.resize(place(*length), 0),
+            Self::Grow(end) => bytes.resize(bytes.len().max(place(*end)), 0),
         }
     }
 
@@ -444,9 +510,26 @@ impl FileChange {
     }
 }
 
+/// An offset in memory.
+fn place(offset: u64) -> usize {
+    usize::try_from(offset).unwrap_or(usize::MAX)
+}
+
+/// The pages that hold `length` bytes from `offset` on.
+fn pages(offset: u64, length: u64) -> std::ops::Range<u64> {
+    offset / PAGE_BYTES..(offset + length).div_ceil(PAGE_BYTES)
+}
+
+fn put_all(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
+    let (begin, end) = (place(offset), place(offset) + written.len());
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[begin..end].copy_from_slice(written);
+}
+
 /// Puts `from..to` of what was written at `offset`.
 fn put(bytes: &mut Vec<u8>, offset: u64, written: &Bytes, from: u64, to: u64) {
-    let place = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
     let (begin, end) = (place(offset + from), place(offset + to));
     if bytes.len() < end {
         bytes.resize(end, 0);
@@ -527,149 +610,5 @@ impl NameChange {
                 names.insert(to.clone(), *node);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    use super::*;
-
-    /// A story on a disk: each call takes one tick.
-    struct Story {
-        disk: Disk,
-        now: u64,
-    }
-
-    impl Story {
-        fn new() -> Self {
-            Self { disk: Disk::new(1), now: 0 }
-        }
-
-        fn call(&mut self, inode: u64, change: Change) {
-            self.now += 2;
-            let end = Some(self.now + 1);
-            let call =
-                Call { start: self.now, end, process: 1, number: 0, inode, change, done: true, error: None };
-            self.disk.apply(&call).unwrap();
-        }
-
-        fn write(&mut self, inode: u64, offset: u64, bytes: &[u8]) {
-            self.call(inode, Change::Write { offset, bytes: Bytes::Some(Arc::from(bytes)) });
-        }
-
-        fn create(&mut self, inode: u64, path: &str) {
-            self.call(inode, Change::Create { path: path.into() });
-        }
-
-        /// Everything that some of a thousand cuts left of a file: `None` where it was missing.
-        fn left(&self, path: &str) -> BTreeSet<Option<Vec<u8>>> {
-            let cuts = (0..1_000).map(|seed| self.disk.cut(&[], &mut Chance::new(seed)).unwrap());
-            cuts.map(|image| image.files.get(Path::new(path)).cloned()).collect()
-        }
-    }
-
-    #[test]
-    fn only_syncs_of_file_and_directory_make_a_file_certain() {
-        let mut story = Story::new();
-        story.create(2, "a");
-        story.write(2, 0, b"one");
-        assert!(story.left("a").len() >= 3, "missing, empty, whole");
-        story.call(2, Change::SyncRange);
-        assert!(story.left("a").len() >= 3, "sync_file_range is no barrier");
-        story.call(2, Change::Sync);
-        assert_eq!(story.left("a"), BTreeSet::from([None, Some(b"one".to_vec())]));
-        story.call(1, Change::Sync);
-        assert_eq!(story.left("a"), BTreeSet::from([Some(b"one".to_vec())]));
-    }
-
-    #[test]
-    fn an_unsynced_write_tears_at_sectors_and_in_any_order() {
-        let mut story = Story::new();
-        story.create(2, "a");
-        story.write(2, 0, &[1; 1024]);
-        story.call(2, Change::Sync);
-        story.call(1, Change::Sync);
-        story.write(2, 0, &[2; 1024]);
-        let left = story.left("a");
-        let sectors: BTreeSet<_> = left.iter().flatten().map(|bytes| (bytes[0], bytes[512])).collect();
-        assert_eq!(sectors, BTreeSet::from([(1, 1), (1, 2), (2, 1), (2, 2)]));
-        assert!(left.iter().flatten().all(|bytes| bytes[..512].iter().all(|byte| *byte == bytes[0])));
-    }
-
-    #[test]
-    fn a_sync_covers_only_what_had_ended_before_it_began() {
-        let mut story = Story::new();
-        story.create(2, "a");
-        story.call(2, Change::Sync);
-        story.call(1, Change::Sync);
-        let bytes = Bytes::Some(Arc::from(&b"late"[..]));
-        let change = Change::Write { offset: 0, bytes };
-        // Began before the sync, ended while it ran.
-        let late = Call {
-            start: 20,
-            end: Some(40),
-            process: 1,
-            number: 0,
-            inode: 2,
-            change,
-            done: true,
-            error: None,
-        };
-        let sync = Call { start: 30, end: Some(50), change: Change::Sync, ..late.clone() };
-        story.disk.apply(&late).unwrap();
-        story.disk.apply(&sync).unwrap();
-        assert!(story.left("a").contains(&Some(Vec::new())));
-    }
-
-    #[test]
-    fn a_move_between_directories_leaves_one_name_at_least_unless_the_old_one_was_synced() {
-        let mut story = Story::new();
-        story.call(3, Change::MakeDirectory { path: "old".into() });
-        story.call(4, Change::MakeDirectory { path: "new".into() });
-        story.create(2, "old/a");
-        for inode in [1, 2, 3] {
-            story.call(inode, Change::Sync);
-        }
-        story.call(2, Change::Rename { from: "old/a".into(), to: "new/a".into() });
-        let names = |story: &Story| -> BTreeSet<(bool, bool)> {
-            let cuts = (0..1_000).map(|seed| story.disk.cut(&[], &mut Chance::new(seed)).unwrap());
-            let has = |image: &Image, path: &str| image.files.contains_key(Path::new(path));
-            cuts.map(|image| (has(&image, "old/a"), has(&image, "new/a"))).collect()
-        };
-        assert_eq!(names(&story), BTreeSet::from([(true, false), (true, true), (false, true)]));
-        let mut wrong_order = Story { disk: story.disk.clone(), now: story.now };
-        wrong_order.call(3, Change::Sync);
-        assert!(names(&wrong_order).contains(&(false, false)));
-        story.call(4, Change::Sync);
-        story.call(3, Change::Sync);
-        assert_eq!(names(&story), BTreeSet::from([(false, true)]));
-    }
-
-    #[test]
-    fn a_killed_write_is_read_off_what_it_left() {
-        let mut story = Story::new();
-        story.create(2, "a");
-        story.write(2, 0, &[0; 8]);
-        let bytes = Bytes::Some(Arc::from(&b"abcdef"[..]));
-        let change = Change::Write { offset: 1, bytes };
-        let mut calls = [Call {
-            start: 90,
-            end: None,
-            process: 1,
-            number: 0,
-            inode: 2,
-            change,
-            done: false,
-            error: None,
-        }];
-        let mut left = story.disk.live();
-        left.files.insert("a".into(), b"\0abc\0\0\0\0".to_vec());
-        assert!(story.disk.check_against(&left).is_err());
-        story.disk.settle_killed(&mut calls, 99, &left, &|_| 0).unwrap();
-        assert_eq!(calls[0].end, Some(99));
-        story.disk.check_against(&left).unwrap();
     }
 }

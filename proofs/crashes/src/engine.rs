@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -56,6 +57,7 @@ pub(crate) enum Word {
     ShortWrites = 4,
     SlowSyncMs = 5,
     Scope = 6,
+    SyncErrors = 7,
     Syncs = 8,
     Writes = 9,
     Faults = 10,
@@ -134,7 +136,7 @@ impl Scene {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new(self.programs.engine()?);
         command
-            .args(["serve", "--segment-mib", "1", "--checkpoint-interval-ms", "300", "--log-format", "json"])
+            .args(["serve", "--segment-mib", "1", "--log-format", "json"])
             .arg("--data")
             .arg(self.data())
             .args(["--listen", &address.to_string(), "--admin-key", ADMIN_KEY])
@@ -234,7 +236,7 @@ pub(crate) fn tree(root: &Path) -> anyhow::Result<Image> {
                 image.directories.push(path.clone());
                 walk(root, &path, image)?;
             } else {
-                image.files.insert(path.clone(), std::fs::read(root.join(&path))?);
+                image.files.insert(path.clone(), Arc::new(std::fs::read(root.join(&path))?));
             }
         }
         Ok(())

@@ -53,6 +53,9 @@ const ENOSPC: u64 = 28;
 /// The engine's exit code when its journal failed.
 const EXIT_JOURNAL: i32 = 74;
 
+/// Checkpoints often enough that a row of seconds sees many.
+const FREQUENT: [&str; 2] = ["--checkpoint-interval-ms", "300"];
+
 /// How soon the engine must have stopped after a failure.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -61,12 +64,13 @@ const MEMORY_GROWTH_MAX: u64 = 128 << 20;
 
 type Row = (&'static str, fn(&Stage) -> anyhow::Result<String>);
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     ("journal: fsync says EIO", |stage| stage.sync_fails(JOURNAL)),
     ("journal: a frame's write says EIO", |stage| stage.write_fails(EIO)),
     ("journal: a frame's write says ENOSPC all the same", |stage| stage.write_fails(ENOSPC)),
     ("journal: preparing a segment, fsync says EIO", Stage::preparing_fails),
     ("checkpoint: fsync says EIO", Stage::checkpoint_sync_fails),
+    ("checkpoint: one fsync says EIO, later ones succeed", Stage::checkpoint_sync_fails_once),
     ("checkpoint: a write says ENOSPC", Stage::checkpoint_write_fails),
     ("disk full, then space returns", Stage::disk_full),
     ("writes come out short", Stage::short_writes),
@@ -127,7 +131,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
 impl Stage {
     /// An engine with its SKUs, and some acknowledged changes.
     fn begin(&self) -> anyhow::Result<(Engine, Shoppers)> {
-        let engine = self.scene.start(&[])?;
+        self.begin_with(&FREQUENT)
+    }
+
+    fn begin_with(&self, options: &[&str]) -> anyhow::Result<(Engine, Shoppers)> {
+        let engine = self.scene.start(options)?;
         Shoppers::make_skus(engine.address, &self.seen)?;
         let shoppers = Shoppers::open(engine.address, 8, "before", 1, &self.seen);
         let began = Instant::now();
@@ -171,14 +179,13 @@ impl Stage {
         Ok(format!("stopped within {} ms, exit code {EXIT_JOURNAL}", took.as_millis()))
     }
 
-    /// Nothing acknowledged is missing from the disk that is left if the power goes too, and the next start recovers.
+    /// Nothing acknowledged is missing from the disk that is left if the power goes too, and the next start recovers. That
+    /// start reads from memory what a failed sync may have kept from the disk; if the power goes only then, nothing is
+    /// missing either.
     fn nothing_lost(&self) -> anyhow::Result<String> {
-        settle(&self.scene)?;
-        keep_ledger(&self.place, &self.seen)?;
-        let recording = Recording::read(&self.place)?;
-        let images = recording.judge_end(&self.place.join("image"))?;
+        let (count, images) = self.judge_end().context("power cut when the engine had ended")?;
         self.scene.calm()?;
-        let engine = self.scene.start(&[])?;
+        let engine = self.scene.start(&FREQUENT)?;
         let shoppers = Shoppers::open(engine.address, 2, "after", 2, &self.seen);
         let before = self.seen.acknowledged();
         let began = Instant::now();
@@ -188,8 +195,19 @@ impl Stage {
         }
         shoppers.close();
         engine.kill()?;
-        let count = recording.history.placed.len();
-        Ok(format!("restarted; {count} acknowledgements in {images} images of the disk then: 0 lost"))
+        let (later, more) = self.judge_end().context("power cut after the restart")?;
+        Ok(format!(
+            "{count} acknowledgements in {images} images of the disk then, {later} in {more} after a restart: 0 lost"
+        ))
+    }
+
+    /// Judges the disk as it is now; how many acknowledgements, and in how many images.
+    fn judge_end(&self) -> anyhow::Result<(usize, u64)> {
+        settle(&self.scene)?;
+        keep_ledger(&self.place, &self.seen)?;
+        let recording = Recording::read(&self.place)?;
+        let images = recording.judge_end(&self.place.join("image"))?;
+        Ok((recording.history.placed.len(), images))
     }
 
     fn sync_fails(&self, scope: u64) -> anyhow::Result<String> {
@@ -268,10 +286,7 @@ impl Stage {
         ensure!(said.contains("a checkpoint round failed"), "the log does not tell of it");
         let calls = self.calls()?;
         let failed = calls.iter().find(|call| call.error.is_some()).context("the record shows no failure")?;
-        let archived = |call: &&Call| {
-            matches!(&call.change, Change::Rename { to, .. } if to.to_string_lossy().contains("archive/"))
-                && Some(call.start) > failed.end
-        };
+        let archived = |call: &&Call| is_archiving(call) && Some(call.start) > failed.end;
         ensure!(
             calls.iter().filter(archived).count() == 0,
             "segments were archived behind a failed checkpoint"
@@ -287,6 +302,40 @@ impl Stage {
             self.scene.set(Word::Scope, CHECKPOINT)?;
             self.scene.set(Word::SyncErrorFrom, 1)
         })
+    }
+
+    /// The store is opened again, and its rounds count again. What the failed sync left unwritten, the kernel calls clean:
+    /// the syncs that succeed do not bring it to the disk.
+    fn checkpoint_sync_fails_once(&self) -> anyhow::Result<String> {
+        let (engine, shoppers) = self.begin()?;
+        self.wait_for("a segment archived", |calls| calls.iter().any(is_archiving))?;
+        self.scene.set(Word::Scope, CHECKPOINT)?;
+        self.scene.set(Word::SyncErrors, 1)?;
+        self.scene.set(Word::SyncErrorFrom, self.scene.get(Word::Syncs)? + 1)?;
+        let before = self.seen.acknowledged();
+        self.wait_for("a segment archived after the failed sync", |calls| {
+            let failed = calls.iter().find(|call| call.change == Change::Sync && call.error.is_some());
+            failed.is_some_and(|failed| {
+                calls.iter().any(|call| is_archiving(call) && Some(call.start) > failed.end)
+            })
+        })?;
+        let went_on = self.seen.acknowledged() - before;
+        shoppers.close();
+        engine.kill()?;
+        let said = std::fs::read_to_string(self.scene.log())?;
+        for words in ["a checkpoint round failed", "takes writes again"] {
+            ensure!(said.contains(words), "the log does not say `{words}`");
+        }
+        Ok(format!("opened again, rounds count again, {went_on} more acknowledged; {}", self.nothing_lost()?))
+    }
+
+    fn wait_for(&self, what: &str, test: impl Fn(&[Call]) -> bool) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while !test(&self.calls()?) {
+            ensure!(began.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
     }
 
     fn checkpoint_write_fails(&self) -> anyhow::Result<String> {
@@ -359,8 +408,10 @@ impl Stage {
         Ok(format!("{short} short writes, all finished; {}", self.nothing_lost()?))
     }
 
+    /// Fewer requests than shoppers have a place, so that some must be refused; honestly, and at once.
     fn slow_disk(&self) -> anyhow::Result<String> {
-        let (engine, shoppers) = self.begin()?;
+        let (engine, shoppers) =
+            self.begin_with(&["--checkpoint-interval-ms", "300", "--in-flight-max", "64"])?;
         let memory_before = engine.memory_peak()?;
         self.scene.set(Word::Scope, JOURNAL)?;
         self.scene.set(Word::SlowSyncMs, 500)?;
@@ -381,6 +432,8 @@ impl Stage {
         ensure!(grown < MEMORY_GROWTH_MAX, "memory grew by {} MiB", grown >> 20);
         let silent = self.seen.without_retry_after.load(Ordering::Relaxed);
         ensure!(silent == 0, "{silent} refusals without Retry-After");
+        let refused = self.seen.refused(503, "overloaded");
+        ensure!(refused > 0, "208 shoppers found 64 places enough: nobody was refused");
         let calls = self.calls()?;
         let slow = |call: &&Call| {
             call.change == Change::Sync && call.end.is_some_and(|end| end - call.start > 400_000_000)
@@ -393,6 +446,10 @@ impl Stage {
             self.nothing_lost()?
         ))
     }
+}
+
+fn is_archiving(call: &Call) -> bool {
+    matches!(&call.change, Change::Rename { to, .. } if to.to_string_lossy().contains("archive/"))
 }
 
 fn is_preparing(path: &Path) -> bool {

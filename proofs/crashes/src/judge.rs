@@ -14,6 +14,7 @@ use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::reader::JournalReader;
 use doorbuster_persistence::recovery::{CheckpointUse, Recovered, recover};
 use doorbuster_persistence::verify::verify;
+use serde::{Deserialize, Serialize};
 
 use crate::history::{History, Placed};
 
@@ -21,7 +22,7 @@ use crate::history::{History, Placed};
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// What one image came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     /// Acknowledged changes that are missing.
     pub(crate) lost: u64,
@@ -31,6 +32,8 @@ pub(crate) struct Verdict {
     pub(crate) torn: bool,
     /// Where the recovery began: 0 no checkpoint, 1 a mark, 2 a store set aside.
     pub(crate) began: usize,
+    /// Why the store was set aside.
+    pub(crate) set_aside: Option<String>,
     /// Records replayed.
     pub(crate) replayed: u64,
 }
@@ -101,6 +104,9 @@ fn judged(data: &Path, history: &History, arrived: &[Placed], secrets: &Secrets)
         CheckpointUse::Mark { .. } => 1,
         CheckpointUse::Rebuilt { .. } => 2,
     };
+    if let CheckpointUse::Rebuilt { what, .. } = &recovered.report.checkpoint {
+        verdict.set_aside = Some(what.clone());
+    }
     for problem in problems {
         // An unsound checkpoint store is set aside at the start and costs time; that is its promise.
         let is_store = verdict.began == 2 && problem.law == 10;

@@ -12,9 +12,12 @@ mod engine;
 mod faults;
 mod history;
 mod judge;
+mod judges;
+mod moments;
 mod power_cut;
 mod record;
 mod recording;
+mod report;
 mod shoppers;
 
 use std::process::ExitCode;
@@ -30,12 +33,21 @@ use clap::Parser;
 enum Command {
     PowerCut(power_cut::Arguments),
     Disk(faults::Arguments),
+    #[command(hide = true)]
+    Judge(judges::Arguments),
 }
 
 fn main() -> ExitCode {
+    // sled panics on some damage, and recovery catches that: ten thousand images would print it ten thousand times.
+    std::panic::set_hook(Box::new(|panic| {
+        if !panic.location().is_some_and(|at| at.file().contains("/sled-")) {
+            eprintln!("{panic}");
+        }
+    }));
     let outcome = match Command::parse() {
         Command::PowerCut(arguments) => power_cut::run(&arguments),
         Command::Disk(arguments) => faults::run(&arguments),
+        Command::Judge(arguments) => judges::work(&arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@
 //! | 4 | 1: writes of more than one byte write half of it |
 //! | 5 | milliseconds that each sync in scope takes longer |
 //! | 6 | scope: 0 everything, 1 `journal/`, 2 `checkpoint/` |
+//! | 7 | how many syncs fail before they succeed again; 0: all from then on |
 //! | 8, 9 | told back: syncs and writes met in scope |
 //! | 10 | told back: faults given |
 
@@ -94,7 +95,8 @@ pub(crate) fn sync_fails(file: Tracked) -> bool {
     }
     let number = count(8);
     let from = value(0);
-    let fails = from > 0 && number >= from;
+    let failing = value(7);
+    let fails = from > 0 && number >= from && (failing == 0 || number < from.saturating_add(failing));
     if fails {
         count(10);
     }

@@ -291,7 +291,15 @@ impl Common {
                 let (shortages, at_ms) = (shortages.clone(), self.clock.now_ms());
                 let asked = self.requests[copy.request].asked.min(copy.asked);
                 let asked_at_ms = self.requests[copy.request].asked_at_ms;
-                self.shortages.push(ShortageSaid { shortages, partial, asked, at_ms, asked_at_ms, ask });
+                self.shortages.push(ShortageSaid {
+                    shortages,
+                    partial,
+                    asked,
+                    at_ms,
+                    business_ms,
+                    asked_at_ms,
+                    ask,
+                });
                 Ok(())
             }
             Refusal::NotFound(missing) => {
@@ -422,10 +430,14 @@ impl Common {
             }
             Refusal::StorageFull { .. } => {
                 let is_full = self.clock.now_ms() <= self.full_until_ms;
-                if is_full && !self.is_tight {
+                if is_full && !self.is_tight() {
                     sometimes!("a full disk refused");
                 }
-                if is_full || self.is_tight { Ok(()) } else { Err(unjustified("there is room")) }
+                if !is_full && !self.is_tight() {
+                    return Err(unjustified("there is room"));
+                }
+                let asked_at_ms = self.requests[copy.request].asked_at_ms;
+                self.check_storage_full(&ask, asked_at_ms)
             }
             Refusal::Validation(_) => match &ask {
                 Ask::Define(_, definition, _)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use doorbuster_actors::NoRoom;
 use doorbuster_engine::answer::{Answer, Shortage};
 use doorbuster_engine::identity::{RequestStamp, Sku};
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use crate::broken::{Broken, Checked, demand};
 use crate::journal::{Files, Met, Walker};
 use crate::ledger::Ledger;
 use crate::model::Model;
+use crate::model::tentative::PARKED_MS;
 use crate::random::Random;
 
 /// The wall clock's time when a world begins, milliseconds since the Unix epoch.
@@ -126,6 +128,8 @@ pub struct ShortageSaid {
     pub asked: u64,
     /// When it was said.
     pub at_ms: u64,
+    /// When that was, in business time.
+    pub business_ms: u64,
     /// When it was asked.
     pub asked_at_ms: u64,
     /// What was asked.
@@ -171,8 +175,10 @@ pub struct Common {
     pub slow_until_ms: u64,
     /// Failed syncs of earlier lives.
     pub syncs_failed: u64,
-    /// Whether the segments are so small that waiting for the next one may be felt like a full disk.
-    pub is_tight: bool,
+    /// Bytes of a segment in this life.
+    pub segment_bytes: u64,
+    /// Turns that found no room, newest last, and when.
+    pub no_room: VecDeque<(u64, NoRoom)>,
     /// Whether a fault was injected that must end the engine.
     pub expects_end: bool,
     /// Follows the journal.
@@ -182,6 +188,11 @@ pub struct Common {
 }
 
 impl Common {
+    /// Whether the segments are so small that waiting for the next one may be felt like a full disk.
+    pub fn is_tight(&self) -> bool {
+        self.segment_bytes < 128 << 10
+    }
+
     /// A law is broken: the first one counts.
     pub fn fail(&mut self, broken: Broken) {
         let now_ms = self.clock.now_ms();
@@ -283,7 +294,29 @@ impl Common {
                 format!("{:?} was refused for want of stock that was there: {:?}", said.ask, said.shortages)
             });
             self.note(checked);
+            let checked = self.check_waited(&said);
+            self.note(checked);
         }
+    }
+
+    /// ADR 0003: nobody is refused within the second in which sagas may give back what would do. A SKU whose actor was
+    /// rebuilt has forgotten who holds what for the moment.
+    fn check_waited(&self, said: &ShortageSaid) -> Checked {
+        let waited_ms = said.at_ms - said.asked_at_ms;
+        let takes = matches!(said.ask, Ask::Reserve(..) | Ask::Checkout(..));
+        let hasty = takes
+            && waited_ms < PARKED_MS
+            && said.shortages.iter().all(|shortage| {
+                let enough = if said.partial { 1 } else { shortage.requested };
+                !self.quarantined.contains_key(&shortage.sku)
+                    && self.model.tentative.would_do(&shortage.sku, enough, said.asked, said.business_ms)
+            });
+        demand(!hasty, 6, || {
+            format!(
+                "{:?} was refused after {waited_ms} ms though sagas might have given back what was short: {:?}",
+                said.ask, said.shortages
+            )
+        })
     }
 
     /// Business time, as far as the world can know it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use doorbuster_actors::{Blocking, Delivery, Held, Host, Outside};
+use doorbuster_actors::{Blocking, Delivery, Held, Host, NoRoom, Outside};
 use doorbuster_engine::event::EntityKey;
 
 use crate::provider::{SharedCommon, lock};
@@ -93,6 +93,10 @@ impl Host for SimulatedHost {
             sometimes!("an actor panicked after it recorded a turn");
         }
         panics::on_purpose();
+    }
+
+    fn no_room(&self, seen: NoRoom) {
+        lock(&self.common).judge_no_room(seen);
     }
 
     fn loaded(&self, entity: &EntityKey) {

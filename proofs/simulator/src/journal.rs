@@ -66,6 +66,14 @@ impl Walker {
         (self.journal.join(name_of(segment)), offset as u64, bytes as u64)
     }
 
+    /// Bytes left in the newest segment behind the newest frame.
+    pub fn left_bytes(&self, files: &dyn Files) -> u64 {
+        let mut left = 0;
+        let path = self.journal.join(name_of(self.segment));
+        files.with(&path, &mut |bytes| left = bytes.len().saturating_sub(self.offset) as u64);
+        left
+    }
+
     /// The checksum of the newest frame.
     pub fn last_checksum(&self) -> u32 {
         self.checksums.last().copied().unwrap_or(0)
@@ -180,7 +188,7 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The number of a segment's first frame, if its header is whole.
-fn first_frame(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn first_frame(bytes: &[u8]) -> Option<u64> {
     let header = bytes.get(..SEGMENT_HEADER)?;
     let sound =
         &header[..8] == b"DOORBSEG" && u64::from(crc32c::crc32c(&header[..60])) == number::<4>(header, 60)?;

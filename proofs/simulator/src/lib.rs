@@ -9,11 +9,14 @@
 
 pub mod ask;
 pub mod broken;
+pub mod caught;
 pub mod checker;
 pub mod clients;
 pub mod common;
 pub mod disk;
 pub mod host;
+#[cfg(feature = "mutants")]
+pub mod hunt;
 pub mod journal;
 pub mod ledger;
 pub mod mischief;
@@ -21,6 +24,8 @@ pub mod model;
 pub mod panics;
 pub mod provider;
 pub mod random;
+pub mod room;
+pub mod rows;
 pub mod run;
 pub mod sometimes;
 pub mod starts;

@@ -34,6 +34,9 @@ struct Arguments {
     /// Threads; absent: one a core.
     #[arg(long, global = true)]
     threads: Option<usize>,
+    /// Stops after so many histories that broke a law.
+    #[arg(long, default_value_t = 5)]
+    broken_max: usize,
     /// Prints the outcome as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -41,20 +44,26 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Plants each of the engine's seeded bugs and hunts it: all must be caught. Needs the feature `mutants`, which
-    /// `cargo mutants` turns on.
+    /// Plants each of the engine's seeded bugs and hunts it: all must be caught, each by a law of its own and by a seed that
+    /// is sound without it. Needs the feature `mutants`, which `cargo mutants` turns on.
     Mutants {
         /// Only these, by name.
         names: Vec<String>,
         /// Seeds to try before a bug counts as a survivor.
         #[arg(long, default_value_t = 200)]
         seeds_max: u64,
+        /// Lives only the seed that `caught.txt` knows for each: seconds instead of minutes, as every build does.
+        #[arg(long)]
+        known: bool,
     },
     /// Hunts whatever bug this build has: ends well once a seed breaks a law.
     Catch {
-        /// Seeds to try before the bug counts as a survivor.
+        /// The last seed to try before the bug counts as a survivor.
         #[arg(long, default_value_t = 500)]
         seeds_max: u64,
+        /// The first one.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
     },
 }
 
@@ -63,11 +72,13 @@ fn main() -> ExitCode {
     let threads =
         arguments.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let sound = match &arguments.command {
-        Some(Command::Mutants { names, seeds_max }) => mutants(names, *seeds_max, threads, arguments.json),
-        Some(Command::Catch { seeds_max }) => catch(*seeds_max, threads),
+        Some(Command::Mutants { names, seeds_max, known }) => {
+            mutants(names, *seeds_max, *known, threads, arguments.json)
+        }
+        Some(Command::Catch { seeds_max, from }) => catch(*from, *seeds_max, threads),
         None => match arguments.seed {
             Some(seed) => one(seed, arguments.trace),
-            None => many(arguments.from, arguments.seeds, threads, arguments.json),
+            None => many(&arguments, threads),
         },
     };
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -84,20 +95,23 @@ fn one(seed: u64, trace: bool) -> bool {
     sound
 }
 
-fn many(from: u64, count: u64, threads: usize, json: bool) -> bool {
+fn many(arguments: &Arguments, threads: usize) -> bool {
+    let (from, count) = (arguments.from, arguments.seeds);
     let regressions = if from == 1 { run::regressions() } else { Vec::new() };
-    let seeds: Vec<u64> = regressions.into_iter().chain(from..from + count).collect();
-    let summary = run::run(&seeds, threads, json);
-    if json {
+    let mut lived = std::collections::BTreeSet::new();
+    let mut seeds: Vec<u64> = regressions.into_iter().chain(from..from + count).collect();
+    seeds.retain(|seed| lived.insert(*seed));
+    let summary = run::run(&seeds, threads, arguments.broken_max, arguments.json);
+    if arguments.json {
         println!("{}", as_json(&summary));
         return summary.is_sound();
     }
     for history in &summary.broken {
         tell_broken(history);
     }
-    println!("rare states reached, over {} histories:", summary.seeds);
-    for (name, count) in NAMES.iter().zip(&summary.reached) {
-        println!("{count:>9}  {name}");
+    println!("rare states reached, over {} histories:\n histories    times  state", summary.seeds);
+    for ((name, histories), times) in NAMES.iter().zip(&summary.reached_in).zip(&summary.reached) {
+        println!("{histories:>10} {times:>8}  {name}");
     }
     println!(
         "{} histories ({} of them twice), {} commands, {} durable events, {} faults, {} lives in {:.1} s on {threads} threads",
@@ -150,13 +164,18 @@ fn as_json(summary: &Summary) -> serde_json::Value {
         "lives": summary.lives,
         "seconds": summary.seconds,
         "broken": broken.collect::<Vec<_>>(),
-        "reached": NAMES.iter().zip(&summary.reached).map(|(name, count)| (*name, *count)).collect::<std::collections::BTreeMap<_, _>>(),
+        "reached": by_name(&summary.reached),
+        "reached_in": by_name(&summary.reached_in),
         "never": summary.never(),
     })
 }
 
-fn catch(seeds_max: u64, threads: usize) -> bool {
-    match run::first_broken(seeds_max, threads) {
+fn by_name(counts: &[u64]) -> std::collections::BTreeMap<&'static str, u64> {
+    NAMES.iter().copied().zip(counts.iter().copied()).collect()
+}
+
+fn catch(from: u64, seeds_max: u64, threads: usize) -> bool {
+    match run::first_broken(from, seeds_max, threads) {
         Some(history) => {
             println!("CAUGHT by seed {}", history.seed);
             tell_broken(&history);
@@ -170,51 +189,65 @@ fn catch(seeds_max: u64, threads: usize) -> bool {
 }
 
 #[cfg(feature = "mutants")]
-fn mutants(names: &[String], seeds_max: u64, threads: usize, json: bool) -> bool {
+fn mutants(names: &[String], seeds_max: u64, is_known: bool, threads: usize, json: bool) -> bool {
     use doorbuster_engine::mutant::Mutant;
+    use doorbuster_simulator::{caught, hunt};
 
+    if let Some(unknown) = names.iter().find(|name| caught::named(name).is_none()) {
+        println!("there is no mutant {unknown}; engine/src/mutant.rs lists them");
+        return false;
+    }
     let chosen: Vec<Mutant> = Mutant::ALL
         .iter()
         .copied()
         .filter(|mutant| names.is_empty() || names.iter().any(|name| name == mutant.name()))
+        .filter(|mutant| !(is_known && caught::missed().contains(mutant)))
         .collect();
-    let caught = run::hunt(&chosen, seeds_max, threads, json);
+    let hunted = if is_known {
+        hunt::again(&chosen, threads, json)
+    } else {
+        hunt::hunt(&chosen, seeds_max, threads, json)
+    };
+    let survivors = hunted.iter().filter(|found| found.by.is_none()).count();
     if json {
-        let rows = caught.iter().map(|found| {
+        let rows = hunted.iter().map(|found| {
             serde_json::json!({
                 "mutant": found.mutant.name(),
-                "law": found.mutant.law(),
+                "laws": found.mutant.laws(),
                 "seed": found.by.as_ref().map(|(seed, _)| *seed),
-                "seen": found.by.as_ref().map(|(_, broken)| broken.to_string()),
+                "law": found.by.as_ref().map(|(_, broken)| broken.law),
+                "seen": found.by.as_ref().map(|(_, broken)| broken.seen.as_str()),
+                "beside": found.beside.iter().map(|(seed, broken)| (*seed, broken.to_string())).collect::<Vec<_>>(),
                 "seconds": found.seconds,
             })
         });
         println!("{}", serde_json::Value::Array(rows.collect()));
-    } else {
-        println!("{:<32} law  seed  seconds  seen", "mutant");
-        for found in &caught {
-            let (seed, seen) = match &found.by {
-                Some((seed, broken)) => (seed.to_string(), broken.to_string()),
-                None => ("-".into(), format!("SURVIVED {seeds_max} seeds: {}", found.mutant.what())),
-            };
-            let seen: String = seen.chars().take(110).collect();
-            println!(
-                "{:<32} {:>3} {seed:>5} {:>8.1}  {seen}",
-                found.mutant.name(),
-                found.mutant.law(),
-                found.seconds
-            );
+        return survivors == 0;
+    }
+    println!("{:<32} seed law  seconds  seen", "mutant");
+    for found in &hunted {
+        let (seed, law, seen) = match &found.by {
+            Some((seed, broken)) => (seed.to_string(), broken.law.to_string(), broken.seen.clone()),
+            None => ("-".into(), "-".into(), format!("SURVIVED: {}", found.mutant.what())),
+        };
+        let seen: String = seen.chars().take(150).collect();
+        println!("{:<32} {seed:>4} {law:>3} {:>8.1}  {seen}", found.mutant.name(), found.seconds);
+        for (seed, broken) in &found.beside {
+            let beside: String = broken.to_string().chars().take(110).collect();
+            println!("{:<32} {seed:>4}               does not count: {beside}", "");
         }
     }
-    let survivors = caught.iter().filter(|found| found.by.is_none()).count();
-    if !json {
-        println!("{} of {} mutants caught", caught.len() - survivors, caught.len());
+    println!("{} of {} mutants caught", hunted.len() - survivors, hunted.len());
+    if is_known {
+        for mutant in caught::missed() {
+            println!("not lived, for no seed has caught it yet: {} ({})", mutant.name(), mutant.what());
+        }
     }
     survivors == 0
 }
 
 #[cfg(not(feature = "mutants"))]
-fn mutants(_: &[String], _: u64, _: usize, _: bool) -> bool {
+fn mutants(_: &[String], _: u64, _: bool, _: usize, _: bool) -> bool {
     println!("this build has no mutants; run `cargo mutants`");
     false
 }

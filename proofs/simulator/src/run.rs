@@ -37,6 +37,8 @@ pub struct Summary {
     pub lives: u64,
     /// How often each rare state was reached, in the order of [`NAMES`].
     pub reached: Vec<u64>,
+    /// In how many histories each was.
+    pub reached_in: Vec<u64>,
     /// Histories that broke a law.
     pub broken: Vec<History>,
     /// How long it took.
@@ -61,8 +63,12 @@ impl Summary {
         self.faults += history.faults;
         self.lives += history.lives;
         self.reached.resize(NAMES.len(), 0);
-        for (sum, count) in self.reached.iter_mut().zip(&history.reached) {
+        self.reached_in.resize(NAMES.len(), 0);
+        for ((sum, histories), count) in
+            self.reached.iter_mut().zip(&mut self.reached_in).zip(&history.reached)
+        {
             *sum += count;
+            *histories += u64::from(*count > 0);
         }
         if history.broken.is_some() {
             self.broken.push(history);
@@ -98,9 +104,8 @@ pub fn one(seed: u64, twice: bool) -> History {
     history
 }
 
-/// Lives `seeds` and the regressions before them, on `threads` threads. Stops early after a few broken ones.
-pub fn run(seeds: &[u64], threads: usize, quiet: bool) -> Summary {
-    const BROKEN_MAX: usize = 5;
+/// Lives `seeds` and the regressions before them, on `threads` threads. Stops early after `broken_max` broken ones.
+pub fn run(seeds: &[u64], threads: usize, broken_max: usize, quiet: bool) -> Summary {
     let began = Instant::now();
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(seeds.len() as u64) };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {elapsed} of {duration}, {msg}");
@@ -119,7 +124,7 @@ pub fn run(seeds: &[u64], threads: usize, quiet: bool) -> Summary {
                     summary.add(history);
                     bar.inc(1);
                     bar.set_message(format!("{} broken", summary.broken.len()));
-                    if summary.broken.len() >= BROKEN_MAX {
+                    if summary.broken.len() >= broken_max {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
@@ -133,56 +138,9 @@ pub fn run(seeds: &[u64], threads: usize, quiet: bool) -> Summary {
     summary
 }
 
-/// How a seeded bug was caught, if it was.
-#[derive(Clone, Debug)]
-pub struct Caught {
-    /// Which bug.
-    pub mutant: doorbuster_engine::mutant::Mutant,
-    /// The seed that caught it, and what was seen.
-    pub by: Option<(u64, Broken)>,
-    /// How long it took.
-    pub seconds: f64,
-}
-
-/// Hunts each of `mutants` with seeds from 1 to `seeds_max`, on `threads` threads.
-#[cfg(feature = "mutants")]
-pub fn hunt(
-    mutants: &[doorbuster_engine::mutant::Mutant],
-    seeds_max: u64,
-    threads: usize,
-    quiet: bool,
-) -> Vec<Caught> {
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(mutants.len() as u64) };
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} mutants, {elapsed}, {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let next = AtomicUsize::new(0);
-    let caught = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let began = Instant::now();
-                    doorbuster_engine::mutant::set(Some(*mutant));
-                    let by =
-                        (1..=seeds_max).find_map(|seed| Some((seed, live(seed, Telling::Silent).broken?)));
-                    doorbuster_engine::mutant::set(None);
-                    let found = Caught { mutant: *mutant, by, seconds: began.elapsed().as_secs_f64() };
-                    bar.inc(1);
-                    bar.set_message(mutant.name());
-                    caught.lock().unwrap_or_else(PoisonError::into_inner).push(found);
-                }
-            });
-        }
-    });
-    bar.finish_and_clear();
-    let mut caught = caught.into_inner().unwrap_or_else(PoisonError::into_inner);
-    caught.sort_by_key(|found| found.mutant);
-    caught
-}
-
-/// Counts seeds tried, for a stranger's patch: the first seed that is broken by it.
-pub fn first_broken(seeds_max: u64, threads: usize) -> Option<History> {
-    let (next, stop) = (AtomicU64::new(1), AtomicBool::new(false));
+/// The first seed from `from` to `seeds_max` that breaks a law, for a stranger's patch.
+pub fn first_broken(from: u64, seeds_max: u64, threads: usize) -> Option<History> {
+    let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
     let found: Mutex<Vec<History>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -204,4 +162,25 @@ pub fn first_broken(seeds_max: u64, threads: usize) -> Option<History> {
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_by_key(|history| history.seed);
     found.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_run_that_never_reached_a_state_is_not_sound() {
+        for (label, seeds, missing, sound) in [
+            ("a full run that reached all", FULL_RUN_SEEDS, None, true),
+            ("a full run that missed one", FULL_RUN_SEEDS, Some(3), false),
+            ("a short run that missed one", FULL_RUN_SEEDS - 1, Some(3), true),
+        ] {
+            let mut summary = Summary { seeds, reached: vec![1; NAMES.len()], ..Summary::default() };
+            if let Some(at) = missing {
+                summary.reached[at] = 0;
+                assert_eq!(summary.never(), [NAMES[at]], "{label}");
+            }
+            assert_eq!(summary.is_sound(), sound, "{label}");
+        }
+    }
 }

@@ -116,19 +116,19 @@ pub struct Stage {
     pub violations: RefCell<Vec<String>>,
 }
 
-/// Why an attempt stops the run.
+/// Why an attempt stops a run, or a trial.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// The engine is gone.
+    /// The engine is gone, or answers what nobody expects.
     #[error(transparent)]
     Engine(#[from] Failure),
-    /// An acknowledgement could not be written down.
+    /// An answer could not be written down.
     #[error("cannot write the ledger: {0}")]
     Ledger(#[from] std::io::Error),
 }
 
-/// Long enough to outlive any run and the restarts within it.
-const KEEP_TTL_S: u64 = 3600;
+/// Long enough to outlive any run or trial and the restarts within it.
+pub const KEEP_TTL_S: u64 = 43_200;
 
 impl Stage {
     /// One attempt of one shopper.

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::ledger::{Entry, Ledger, Request, Verdict};
-use crate::cli::rush::shopper::draw;
-use crate::client::{Answer, CartReply, Client, Failure, MoneyReply, path_segment};
+use crate::cli::rush::shopper::{KEEP_TTL_S, Stop, draw};
+use crate::client::{Answer, CartReply, Client, MoneyReply, path_segment};
 
 /// SKUs with units for everybody.
 const PLENTY: u64 = 8;
@@ -23,9 +23,6 @@ const PLENTY_UNITS: i64 = 50_000_000;
 
 /// Units of a scarce SKU: few enough that shoppers first fight for them and then find it sold out.
 const SCARCE_UNITS: i64 = 12;
-
-/// Long enough to outlive any trial and the restarts within it.
-const KEEP_TTL_S: u64 = 43_200;
 
 /// What a shopper sets out to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,17 +109,6 @@ pub struct Stage {
     pub repeated: Cell<u64>,
     /// What must not be.
     pub violations: RefCell<Vec<String>>,
-}
-
-/// Why an attempt stops the load.
-#[derive(Debug, thiserror::Error)]
-pub enum Stop {
-    /// The engine is gone, or answers what nobody expects.
-    #[error(transparent)]
-    Engine(#[from] Failure),
-    /// An answer could not be written down.
-    #[error("cannot write the ledger: {0}")]
-    Ledger(#[from] std::io::Error),
 }
 
 impl Stage {

@@ -24,6 +24,11 @@ impl ProcessDisk {
         Self { machine, life }
     }
 
+    /// Which of the machine's lives it is of.
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
     /// Carries out one operation, unless the process is dead; it may die before or after.
     pub(super) fn operate<T>(&self, operation: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.machine.lock();

@@ -152,11 +152,15 @@ impl Store {
 pub(super) struct ProcessTrees {
     disk: ProcessDisk,
     node: u64,
+    batch_rows: usize,
 }
 
 impl ProcessTrees {
+    /// In some lives rows come in many small batches, so that a crash finds part of a round written; in some in one.
     pub(super) fn new(disk: ProcessDisk, node: u64) -> Self {
-        Self { disk, node }
+        const BATCHES: [usize; 4] = [3, 256, 1, 20];
+        let batch_rows = usize::try_from(disk.life()).map_or(1, |life| BATCHES[life % BATCHES.len()]);
+        Self { disk, node, batch_rows }
     }
 
     fn operate<T>(
@@ -217,6 +221,10 @@ impl Trees for ProcessTrees {
             store.sync();
             Ok(())
         })
+    }
+
+    fn batch_rows(&self) -> usize {
+        self.batch_rows
     }
 
     fn bytes_on_disk(&self) -> Result<u64, CheckpointError> {

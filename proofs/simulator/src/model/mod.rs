@@ -4,13 +4,15 @@
 //! sum of the engine's is called here. It is naive on purpose: maps by id, every version of everything kept. An event that
 //! cannot follow from what was durable before it breaks a law, and [`Model::fold`] says which.
 //!
-//! Start at [`Model::fold`]; [`shelf`] has stock and single-SKU reservations, [`saga`] those over several SKUs, [`basket`]
+//! Start at [`Model::fold`]; [`shelf`] has stock and single-SKU reservations, [`saga`] those over several SKUs, [`tentative`]
+//! what those may still give back, [`basket`]
 //! carts, [`purchase`] orders.
 
 pub mod basket;
 pub mod purchase;
 pub mod saga;
 pub mod shelf;
+pub mod tentative;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,6 +26,7 @@ use basket::Basket;
 use purchase::Purchase;
 use saga::Saga;
 use shelf::{Part, Shelf, Single};
+use tentative::Tentative;
 
 /// How long an answer must be given again: a day.
 pub const ANSWERS_KEPT_MS: u64 = 86_400_000;
@@ -69,15 +72,10 @@ impl<T> Past<T> {
         self.versions.last().map(|(_, _, version)| version)
     }
 
-    /// The version that the event of this sequence made.
-    pub fn at_sequence(&self, sequence: u64) -> Option<&T> {
-        let at = self.versions.binary_search_by_key(&sequence, |(_, sequence, _)| *sequence).ok()?;
-        Some(&self.versions[at].2)
-    }
-
-    /// Sequence of the newest version.
-    pub fn last_sequence(&self) -> u64 {
-        self.versions.last().map_or(0, |(_, sequence, _)| *sequence)
+    /// The version after the record of this sequence.
+    pub fn up_to(&self, sequence: u64) -> Option<&T> {
+        let after = self.versions.partition_point(|(_, made, _)| *made <= sequence);
+        self.versions.get(after.checked_sub(1)?).map(|(_, _, version)| version)
     }
 
     /// Whether there was nothing yet after the first `index` events.
@@ -122,6 +120,10 @@ pub struct Model {
     pub parts: BTreeMap<(u128, Sku), Part>,
     /// Parts that were held for sagas that asked for nothing, and since when.
     pub strays: BTreeMap<(u128, Sku), u64>,
+    /// When a saga's part was sold, business time.
+    pub sold_at_ms: BTreeMap<(u128, Sku), u64>,
+    /// Units that sagas may still give back.
+    pub tentative: Tentative,
     /// Reservations over several SKUs.
     pub sagas: BTreeMap<u128, Saga>,
     /// Carts.
@@ -178,6 +180,7 @@ impl Model {
             ..broken
         })?;
         self.last_at_ms = self.last_at_ms.max(standing.at_ms);
+        self.follow_tentative(entry, standing);
         for (request, verdict) in &verdicts {
             match verdict {
                 Ok(answer) => self.tell(*request, answer, standing.at_ms)?,
@@ -197,6 +200,11 @@ impl Model {
             })?;
         }
         Ok(())
+    }
+
+    /// The last durable record of a partition.
+    pub fn durable_sequence(&self, partition: u16) -> u64 {
+        self.sequences.get(&partition).copied().unwrap_or(0)
     }
 
     /// The record of a reservation over one SKU or several, as it stands; an order's is the order's.

@@ -1,7 +1,7 @@
 //! Reservations over several SKUs in the model. Laws 2 and 6.
 
 use doorbuster_engine::answer::{Answer, Item, Refusal, ReservationRecord, ReservationState};
-use doorbuster_engine::identity::{Fingerprint, Position, RequestStamp, ReservationId, Timestamp};
+use doorbuster_engine::identity::{Fingerprint, Position, RequestStamp, ReservationId, Sku, Timestamp};
 use doorbuster_engine::reservation::ReservationEvent;
 
 use super::shelf::Part;
@@ -162,11 +162,16 @@ impl Model {
                 if *items != saga.asked {
                     sometimes!("a partial reservation got less");
                 }
-                for item in &saga.asked {
-                    let granted = items.iter().any(|granted| granted.sku == item.sku);
-                    demand(granted || !matches!(part(item), Some(Part::Held(_))), 6, || {
-                        format!("{name} holds {} and is not granted it", item.sku)
-                    })?;
+                let is_left_out = |item: &&Item| items.iter().all(|granted| granted.sku != item.sku);
+                let left_out = saga.asked.iter().filter(is_left_out);
+                let held: Vec<Sku> = left_out
+                    .filter(|item| matches!(part(item), Some(Part::Held(_))))
+                    .map(|item| item.sku.clone())
+                    .collect();
+                // A SKU that had refused may have granted a late copy, on whose way the rest was granted: like any stray
+                // it must go back, in time.
+                for sku in held {
+                    self.strays.insert((id, sku), at_ms);
                 }
                 saga.phase = Phase::Held;
                 saga.granted.clone_from(items);

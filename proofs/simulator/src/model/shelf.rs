@@ -11,6 +11,10 @@ use crate::broken::{Broken, demand};
 use crate::ledger::Ledger;
 use crate::sometimes;
 
+/// How long a SKU surely knows that it sold a saga's part, business time: a copy of the hold that comes later may be granted, and
+/// goes back. Only a jump of the clock makes a copy that late.
+const SALE_REMEMBERED_MS: u64 = 10_000;
+
 /// One SKU.
 #[derive(Clone, Debug)]
 pub struct Shelf {
@@ -260,6 +264,12 @@ impl Model {
                 // A late copy of a step may be granted when nobody asks any more; then it must go back at once.
                 let Some((asked, partial)) = self.asked_of(id, sku) else {
                     self.strays.insert((id, sku.clone()), at_ms);
+                    let sold_at_ms = self.sold_at_ms.get(&(id, sku.clone()));
+                    demand(
+                        sold_at_ms.is_none_or(|sold_at_ms| at_ms >= sold_at_ms + SALE_REMEMBERED_MS),
+                        6,
+                        || format!("{sku} holds for {reservation} again what it sold for it"),
+                    )?;
                     self.parts.insert((id, sku.clone()), Part::Held(*quantity));
                     shelf.reserved += quantity;
                     sometimes!("a late copy of a hold was granted and given back");
@@ -277,6 +287,7 @@ impl Model {
             }
             StockEvent::PartSold { reservation } => {
                 let quantity = self.end_part(reservation.0, sku, Part::Sold)?;
+                self.sold_at_ms.insert((reservation.0, sku.clone()), at_ms);
                 demand(self.may_sell(reservation.0), 6, || format!("{reservation} is not to be sold"))?;
                 shelf.reserved -= quantity;
                 shelf.on_hand -= quantity;
