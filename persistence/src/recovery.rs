@@ -307,10 +307,11 @@ impl Rebuild {
             }
         })?;
         progress(Progress::Checkpoint { rows, rows_total });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok((rebuild, checkpoint)),
+        if let Some(error) = failed {
+            return Err(error);
         }
+        store.prove_readable()?;
+        Ok((rebuild, checkpoint))
     }
 
     fn take_row(&mut self, row: EntityRow) -> Result<(), CheckpointError> {
