@@ -108,7 +108,7 @@ fn every_step_of_checkpoint_and_archive_can_be_the_last_one() {
     }
 }
 
-type Ruin = fn(&std::path::Path);
+type Ruin = fn(&Path);
 
 /// Flips a bit of a page that only this tree has, as a power cut in the middle of its write may.
 fn damage_page_of(path: &Path, tree: &str) {
@@ -233,7 +233,7 @@ fn a_checkpoint_ahead_of_the_journal_refuses() {
     );
 }
 
-fn listing(root: &std::path::Path) -> Vec<(std::path::PathBuf, u64)> {
+fn listing(root: &Path) -> Vec<(std::path::PathBuf, u64)> {
     let mut files: Vec<(std::path::PathBuf, u64)> = fs::read_dir(root.join("journal"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
