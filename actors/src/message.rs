@@ -117,8 +117,21 @@ pub(crate) struct Step {
     pub(crate) from: EntityKey,
     /// Under which reservation.
     pub(crate) reservation: ReservationId,
+    /// Where the journal stood when its coordinator began this work. The same key may be tried again: what a SKU holds from
+    /// there on is not what this step is about.
+    pub(crate) as_of: Position,
     /// What to do.
     pub(crate) kind: StepKind,
+}
+
+impl Step {
+    /// Whether it says of a held part that it stays, is sold or goes back.
+    pub(crate) fn ends_a_part(&self) -> bool {
+        match self.kind {
+            StepKind::Settle | StepKind::Sell | StepKind::Free => true,
+            StepKind::Hold { .. } | StepKind::Restock { .. } => false,
+        }
+    }
 }
 
 /// Kinds of step.
@@ -157,6 +170,8 @@ pub(crate) struct StepDone {
     pub(crate) sku: Sku,
     /// Which step.
     pub(crate) kind: StepKind,
+    /// The step's own: it names the work that this answers.
+    pub(crate) as_of: Position,
     /// How it went.
     pub(crate) outcome: StepOutcome,
 }

@@ -188,6 +188,11 @@ impl Shared {
         Position(self.position.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Where the journal stands: every event decided so far is before it, every later one is not.
+    pub(crate) fn as_of(&self) -> Position {
+        Position(self.position.load(Ordering::Relaxed))
+    }
+
     /// Tells a worker something. A worker that has ended takes the process with it, so nobody is left to mind.
     pub(crate) fn tell(&self, worker: usize, inbound: Inbound) {
         if let Some(inbox) = self.inboxes.get(worker) {

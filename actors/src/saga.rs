@@ -9,7 +9,7 @@ use doorbuster_engine::answer::{Item, Shortage};
 use doorbuster_engine::cart::CartObligation;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
-use doorbuster_engine::identity::{OrderId, RefundId, RequestStamp, Sku};
+use doorbuster_engine::identity::{OrderId, Position, RefundId, RequestStamp, Sku};
 use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::{OrderCommand, OrderDraft, OrderObligation};
 use doorbuster_engine::reservation::{ReservationCommand, ReservationObligation};
@@ -68,6 +68,8 @@ struct Asking {
     granted: Vec<i64>,
     partial: bool,
     home: Home,
+    /// Where the journal stood when it began: its steps are named by it.
+    as_of: Position,
 }
 
 impl Asking {
@@ -85,6 +87,8 @@ impl Asking {
 struct Round {
     tag: Tag,
     waiting: Vec<Sku>,
+    /// Where the journal stood when it began: its steps are named by it.
+    as_of: Position,
 }
 
 /// The running work of one coordinator. Volatile: a restart begins it anew from the state.
@@ -158,16 +162,19 @@ impl EntityActor {
                     items.get(*a).map(|item| &item.sku).cmp(&items.get(*b).map(|item| &item.sku))
                 });
                 let granted = vec![0; items.len()];
-                self.saga.asking = Some(Asking { asked: items, order, answered: 0, granted, partial, home });
+                let as_of = self.worker.shared.as_of();
+                self.saga.asking =
+                    Some(Asking { asked: items, order, answered: 0, granted, partial, home, as_of });
                 self.ask_next();
             }
             Work::Steps { tag, items } => {
                 self.saga.rounds.retain(|round| round.tag != tag);
                 let waiting = items.iter().map(|item| item.sku.clone()).collect();
-                self.saga.rounds.push(Round { tag, waiting });
+                let as_of = self.worker.shared.as_of();
+                self.saga.rounds.push(Round { tag, waiting, as_of });
                 for item in items {
                     if let Some(kind) = self.step_kind(tag, item.quantity) {
-                        self.send_step(&item.sku, kind);
+                        self.send_step(&item.sku, kind, as_of);
                     }
                 }
             }
@@ -217,13 +224,13 @@ impl EntityActor {
         }
     }
 
-    fn send_step(&self, sku: &Sku, kind: StepKind) {
+    fn send_step(&self, sku: &Sku, kind: StepKind, as_of: Position) {
         let reservation = match &self.entity {
             EntityKey::Reservation(id) => *id,
             EntityKey::Order(id) => id.reservation(),
             EntityKey::Sku(_) | EntityKey::Cart(_) => return,
         };
-        let step = Step { from: self.entity.clone(), reservation, kind };
+        let step = Step { from: self.entity.clone(), reservation, as_of, kind };
         self.worker.send(Parcel::new(EntityKey::Sku(sku.clone()), Body::Step(step)));
     }
 
@@ -232,9 +239,9 @@ impl EntityActor {
         let next = asking.order.get(asking.answered).and_then(|at| asking.asked.get(*at));
         match next {
             Some(item) => {
-                let (sku, quantity) = (item.sku.clone(), item.quantity);
+                let (sku, quantity, as_of) = (item.sku.clone(), item.quantity, asking.as_of);
                 let kind = StepKind::Hold { quantity, partial: asking.partial, home: asking.home };
-                self.send_step(&sku, kind);
+                self.send_step(&sku, kind, as_of);
             }
             None => self.asked_all(),
         }
@@ -242,10 +249,8 @@ impl EntityActor {
 
     fn asked_all(&mut self) {
         let Some(asking) = self.saga.asking.take() else { return };
-        let granted: Vec<Item> = asking
-            .asked
-            .iter()
-            .zip(&asking.granted)
+        let answers = asking.asked.iter().zip(&asking.granted);
+        let granted: Vec<Item> = answers
             .filter(|(_, quantity)| **quantity > 0)
             .map(|(item, quantity)| Item { sku: item.sku.clone(), quantity: *quantity })
             .collect();
@@ -258,13 +263,18 @@ impl EntityActor {
             self.units_refused(shortages);
             return;
         }
-        let skus: Vec<Sku> = granted.iter().map(|item| item.sku.clone()).collect();
         self.internal(match asking.home {
             Home::Reservation => Command::Reservation(ReservationCommand::UnitsHeld { granted }),
             Home::Order => Command::Order(OrderCommand::UnitsHeld),
         });
-        for sku in skus {
-            self.send_step(&sku, StepKind::Settle);
+        let as_of = self.worker.shared.as_of();
+        for (Item { sku, .. }, quantity) in asking.asked.iter().zip(&asking.granted) {
+            if *quantity > 0 {
+                self.send_step(sku, StepKind::Settle, as_of);
+            } else if !self.snapshot.keeps_units_of(sku) {
+                // A late copy of an earlier attempt's hold may have found units meanwhile: nobody else would end it (law 6).
+                self.send_step(sku, StepKind::Free, as_of);
+            }
         }
     }
 
@@ -283,26 +293,29 @@ impl EntityActor {
             // A late copy of a hold, granted when all was over, or when a partial grant had gone on without this SKU: nobody
             // else would end it (law 6).
             (StepKind::Hold { .. }, StepOutcome::Held(_)) if !self.snapshot.keeps_units_of(&done.sku) => {
-                self.send_step(&done.sku, StepKind::Free);
+                self.send_step(&done.sku, StepKind::Free, self.worker.shared.as_of());
             }
-            (StepKind::Hold { .. }, outcome) => self.hold_answered(&done.sku, outcome),
-            (StepKind::Sell, _) => self.round_answered(Tag::Sell, &done.sku),
-            (StepKind::Free, _) => self.round_answered(Tag::Free, &done.sku),
-            (StepKind::Restock { step, .. }, _) => {
-                self.round_answered(Tag::Restock(RefundId(step)), &done.sku);
-            }
+            (StepKind::Hold { .. }, _) => self.hold_answered(done),
+            (StepKind::Sell, _) => self.round_answered(Tag::Sell, done),
+            (StepKind::Free, _) => self.round_answered(Tag::Free, done),
+            (StepKind::Restock { step, .. }, _) => self.round_answered(Tag::Restock(RefundId(step)), done),
             (StepKind::Settle, _) => {}
         }
     }
 
-    fn hold_answered(&mut self, sku: &Sku, outcome: StepOutcome) {
+    fn hold_answered(&mut self, done: &StepDone) {
+        let (sku, outcome) = (&done.sku, done.outcome);
         let Some(asking) = &mut self.saga.asking else {
             // A late copy: it marked units as tentative that the saga has settled or given back long ago.
             if matches!(outcome, StepOutcome::Held(_)) {
-                self.send_step(sku, StepKind::Settle);
+                self.send_step(sku, StepKind::Settle, self.worker.shared.as_of());
             }
             return;
         };
+        // An answer to an earlier attempt says nothing of this one's units: by now they may have gone back (law 6).
+        if done.as_of != asking.as_of {
+            return;
+        }
         if let StepOutcome::Held(quantity) = outcome {
             asking.note_held(sku, quantity);
         }
@@ -341,10 +354,11 @@ impl EntityActor {
             .collect()
     }
 
-    fn round_answered(&mut self, tag: Tag, sku: &Sku) {
-        let Some(at) = self.saga.rounds.iter().position(|round| round.tag == tag) else { return };
+    fn round_answered(&mut self, tag: Tag, done: &StepDone) {
+        let answers = |round: &Round| round.tag == tag && round.as_of == done.as_of;
+        let Some(at) = self.saga.rounds.iter().position(answers) else { return };
         let Some(round) = self.saga.rounds.get_mut(at) else { return };
-        round.waiting.retain(|waiting| waiting != sku);
+        round.waiting.retain(|waiting| *waiting != done.sku);
         if !round.waiting.is_empty() {
             return;
         }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use doorbuster_actors::{Access, Engine, EngineOptions, ReserveRequest};
-use doorbuster_engine::answer::{Answer, Item};
+use doorbuster_actors::{Access, Engine, EngineOptions, ReserveRequest, Verdict};
+use doorbuster_engine::answer::{Answer, Item, Refusal};
 use doorbuster_engine::order::OrderState;
 
-use crate::harness::{cart, checkout, define, record, sku, stock, ticket};
+use crate::harness::{cart, checkout, define, record, reserve, sku, stock, ticket};
 use crate::stepped::{Seeded, live_with};
 
 /// A world in which every parcel between workers comes twice, the second time up to `late_ms` later.
@@ -54,6 +54,60 @@ fn units_held_for_a_partial_grant_that_went_on_without_them_go_back() {
             },
         );
         live_with(data.path(), |_| late(1_000), async |engine, _| nothing_stays(&engine).await);
+    }
+}
+
+/// Reserves one CUP and one TEE, again and again while an earlier attempt under the key is not over.
+async fn reserve_both(engine: Engine, key: String) -> Verdict {
+    loop {
+        match reserve(&engine, &key, &[("CUP", 1), ("TEE", 1)], Some(600_000)).await {
+            Err(Refusal::InProgress { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            verdict => return verdict,
+        }
+    }
+}
+
+/// [`reserve_both`] under all these keys at once; gives those that were refused.
+async fn reserve_at_once(engine: &Engine, keys: Vec<String>) -> Vec<String> {
+    let asked = keys.into_iter().map(|key| {
+        let verdict = tokio::task::spawn_local(reserve_both(engine.clone(), key.clone()));
+        async move { (key, verdict.await.unwrap()) }
+    });
+    let mut refused = Vec::new();
+    for answer in asked.collect::<Vec<_>>() {
+        let (key, verdict) = answer.await;
+        if verdict.is_err() {
+            refused.push(key);
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_late_step_of_a_refused_attempt_takes_nothing_from_the_next_one() {
+    // Each row: how long bundles take, and how late their copies may be.
+    for (way_ms, late_ms) in [(1, 40), (3, 200), (1, 1_000), (7, 3_000)] {
+        let data = tempfile::tempdir().unwrap();
+        let world = |_: &mut EngineOptions| Seeded { way_ms, ..late(late_ms) };
+        live_with(data.path(), world, async |engine, _| {
+            define(&engine, "CUP", 16).await;
+            define(&engine, "TEE", 0).await;
+            let mut keys: Vec<String> = (0..16).map(|n| format!("{n}")).collect();
+            for delivery in 0..16 {
+                let ticket = ticket(&engine, &format!("delivery {delivery}"), "1");
+                engine.adjust(ticket, sku("TEE"), 1, "delivery".into(), None).await.unwrap();
+                keys = reserve_at_once(&engine, keys).await;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let (cup, tee) = (stock(&engine, "CUP").await, stock(&engine, "TEE").await);
+            let held = i64::try_from(16 - keys.len()).unwrap();
+            assert!(held > 0, "some are granted");
+            assert_eq!(
+                (cup.reserved, tee.reserved),
+                (held, held),
+                "laws 6 and 8: {way_ms} and {late_ms} ms: what is granted is held, and nothing else"
+            );
+        });
     }
 }
 

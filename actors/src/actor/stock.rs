@@ -5,7 +5,7 @@ use std::time::Duration;
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::{EntityKey, Event};
-use doorbuster_engine::identity::{ReservationId, Timestamp};
+use doorbuster_engine::identity::{Position, ReservationId, Timestamp};
 use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::stock::{PartStatus, StockCommand, StockEvent};
 use doorbuster_engine::world::Snapshot;
@@ -19,7 +19,10 @@ use super::{Applied, EntityActor, News};
 impl EntityActor {
     /// A saga's step at this SKU.
     pub(super) fn step(&mut self, step: Step, sent: Instant, now: Instant, patience: Patience) {
-        let reservation = step.reservation;
+        let (reservation, as_of) = (step.reservation, step.as_of);
+        if step.ends_a_part() && self.holds_since(reservation, as_of) {
+            return self.step_came_too_late(step);
+        }
         let command = match step.kind {
             StepKind::Hold { quantity, partial, home } => {
                 StockCommand::HoldPart { reservation, quantity, partial, home }
@@ -29,8 +32,8 @@ impl EntityActor {
                 self.after_turn(News::Figures);
                 return;
             }
-            StepKind::Sell => StockCommand::SellPart { reservation },
-            StepKind::Free => StockCommand::FreePart { reservation },
+            StepKind::Sell => StockCommand::SellPart { reservation, as_of },
+            StepKind::Free => StockCommand::FreePart { reservation, as_of },
             StepKind::Restock { step, quantity, order } => StockCommand::Restock { step, quantity, order },
         };
         let command = Command::Stock(command);
@@ -46,7 +49,7 @@ impl EntityActor {
         } else {
             may_come_back = self.tentative.settle(reservation) && step.kind == StepKind::Free;
             // A saga that was rebuilt while it asked may have asked twice: nobody would end a hold granted from here on.
-            self.parked.retain(|(_, parcel)| !holds_for(parcel, reservation));
+            self.parked.retain(|(_, parcel)| !holds_for(parcel, reservation, as_of));
         }
         let applied = self.apply(command, None, false);
         self.stats.remember(self.worker.now(), name, applied.name());
@@ -74,9 +77,26 @@ impl EntityActor {
                 StepOutcome::Done
             }
         };
+        self.answer_step(step, outcome);
+    }
+
+    fn answer_step(&self, step: Step, outcome: StepOutcome) {
         let EntityKey::Sku(sku) = self.entity.clone() else { return };
-        let done = StepDone { sku, kind: step.kind, outcome };
+        let done = StepDone { sku, kind: step.kind, as_of: step.as_of, outcome };
         self.worker.send(Parcel::new(step.from, Body::StepDone(done)));
+    }
+
+    /// What it would end has ended, and the key is tried again: the part held now is another attempt's.
+    fn step_came_too_late(&mut self, step: Step) {
+        self.stats.remember(self.worker.now(), "late_step", "nothing");
+        self.answer_step(step, StepOutcome::Done);
+    }
+
+    fn holds_since(&self, reservation: ReservationId, as_of: Position) -> bool {
+        match &self.snapshot {
+            Snapshot::Stock(stock) => stock.holds_since(reservation, as_of),
+            Snapshot::Reservation(_) | Snapshot::Cart(_) | Snapshot::Order(_) => false,
+        }
     }
 
     pub(super) fn part(&self, reservation: ReservationId) -> PartStatus {
@@ -190,8 +210,10 @@ impl Patience {
     }
 }
 
-fn holds_for(parcel: &Parcel, reservation: ReservationId) -> bool {
-    matches!(&parcel.body, Body::Step(Step { reservation: held, kind: StepKind::Hold { .. }, .. }) if *held == reservation)
+/// Whether a parked parcel asks to hold for this reservation, and did so before `as_of`.
+fn holds_for(parcel: &Parcel, reservation: ReservationId, as_of: Position) -> bool {
+    let Body::Step(step) = &parcel.body else { return false };
+    matches!(step.kind, StepKind::Hold { .. }) && step.reservation == reservation && step.as_of < as_of
 }
 
 /// When a reservation's timer is due, as its event tells.

@@ -246,7 +246,7 @@ impl Worker {
         worker.seat(seed.entities);
         for (sku, reservation, home) in seed.strays {
             let from = crate::start::coordinator_of(reservation, home);
-            let step = Step { from, reservation, kind: StepKind::Free };
+            let step = Step { from, reservation, as_of: worker.shared.as_of(), kind: StepKind::Free };
             worker.dispatch(Parcel::new(EntityKey::Sku(sku), Body::Step(step)));
         }
         actix_rt::spawn(crate::housekeeping::listen(Rc::clone(&worker), inbox));

@@ -277,7 +277,8 @@ impl Worker {
                     // A quarantined SKU cannot sell or free now; the saga waits and the next start resumes it.
                     StepKind::Settle | StepKind::Sell | StepKind::Free | StepKind::Restock { .. } => return,
                 };
-                self.send(Parcel::new(step.from, Body::StepDone(StepDone { sku, kind: step.kind, outcome })));
+                let done = StepDone { sku, kind: step.kind, as_of: step.as_of, outcome };
+                self.send(Parcel::new(step.from, Body::StepDone(done)));
             }
             Body::TellCart { order, .. } => {
                 if !matches!(refusal, Refusal::NotFound(_)) {
@@ -308,7 +309,8 @@ impl Worker {
         if let (EntityKey::Reservation(reservation), StepOutcome::Held(_), Refusal::NotFound(_)) =
             (coordinator, done.outcome, refusal)
         {
-            let step = Step { from: coordinator.clone(), reservation: *reservation, kind: StepKind::Free };
+            let (from, as_of) = (coordinator.clone(), self.shared.as_of());
+            let step = Step { from, reservation: *reservation, as_of, kind: StepKind::Free };
             self.send(Parcel::new(EntityKey::Sku(done.sku.clone()), Body::Step(step)));
         }
     }

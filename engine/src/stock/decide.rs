@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, FieldError, Missing, Refusal, Shortage};
 use crate::envelope::{Decision, Envelope};
-use crate::identity::{Fingerprint, ReservationId, Timestamp};
+use crate::identity::{Fingerprint, Position, ReservationId, Timestamp};
 use crate::mutant::{self, Mutant};
 
 use super::{
@@ -75,14 +75,12 @@ impl Stock {
             StockCommand::HoldPart { reservation, quantity, partial, home } => {
                 self.decide_hold_part(*reservation, *quantity, *partial, *home)
             }
-            StockCommand::SellPart { reservation } => match self.part(*reservation) {
-                PartStatus::Held(_) => Decision::change(StockEvent::PartSold { reservation: *reservation }),
-                PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => Decision::Nothing,
-            },
-            StockCommand::FreePart { reservation } => match self.part(*reservation) {
-                PartStatus::Held(_) => Decision::change(StockEvent::PartFreed { reservation: *reservation }),
-                PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => Decision::Nothing,
-            },
+            StockCommand::SellPart { reservation, as_of } => {
+                self.end_part(*reservation, *as_of, StockEvent::PartSold { reservation: *reservation })
+            }
+            StockCommand::FreePart { reservation, as_of } => {
+                self.end_part(*reservation, *as_of, StockEvent::PartFreed { reservation: *reservation })
+            }
             StockCommand::Restock { step, quantity, order } => {
                 if self.restocked.iter().any(|(done, _)| done == step)
                     && !mutant::active(Mutant::RestockTwice)
@@ -191,6 +189,16 @@ impl Stock {
         match self.grantable(quantity, partial) {
             Some(quantity) => Decision::change(StockEvent::PartHeld { reservation, quantity, home }),
             None => Decision::Refuse(self.shortage(quantity)),
+        }
+    }
+
+    /// `event`, if a part is held here that was held when that was decided.
+    fn end_part(&self, reservation: ReservationId, as_of: Position, event: StockEvent) -> StockDecision {
+        match self.part(reservation) {
+            PartStatus::Held(_) if !self.holds_since(reservation, as_of) => Decision::change(event),
+            PartStatus::Held(_) | PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => {
+                Decision::Nothing
+            }
         }
     }
 

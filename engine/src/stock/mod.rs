@@ -203,15 +203,19 @@ pub enum StockCommand {
         /// Who coordinates.
         home: Home,
     },
-    /// Sells a held part. A repeat is a no-op.
+    /// Sells a held part. A repeat is a no-op, and so is one that is older than the part.
     SellPart {
         /// The saga's reservation.
         reservation: ReservationId,
+        /// Where the journal stood when the saga decided it.
+        as_of: Position,
     },
-    /// Gives a held part back. A repeat, or one never held, is a no-op.
+    /// Gives a held part back. A repeat is a no-op, and so is one of what was never held, or is older than the part.
     FreePart {
         /// The saga's reservation.
         reservation: ReservationId,
+        /// Where the journal stood when the saga decided it.
+        as_of: Position,
     },
     /// Moves units from `sold` back to `on_hand`. A repeat of the same step is a no-op.
     Restock {
@@ -467,6 +471,12 @@ impl Stock {
             Some(_) => PartStatus::Absent,
             None => self.ended_parts.get(id).unwrap_or(PartStatus::Absent),
         }
+    }
+
+    /// Whether a part is held here that was not yet held when the journal stood at `as_of`. A step decided then is a late
+    /// copy: what it ends has ended, and this part belongs to a later attempt under the same key (law 8).
+    pub fn holds_since(&self, id: ReservationId, as_of: Position) -> bool {
+        self.holds.get(&id).is_some_and(|hold| hold.home.is_some() && hold.position >= as_of)
     }
 
     /// Every part held here for a saga, and what coordinates it.

@@ -145,6 +145,7 @@ fn definition(limit: i64, reservation_ttl_ms: Option<u64>) -> Definition {
 fn command(op: &str, id: &str, units: &str, options: &str) -> StockCommand {
     let reservation = ReservationId(id.trim_start_matches(char::is_alphabetic).parse().unwrap_or(0));
     let partial = options.split(',').any(|option| option == "partial");
+    let as_of = Position(option(options, "as_of").unwrap_or(u64::MAX));
     match op {
         "define" => StockCommand::Define {
             definition: definition(
@@ -174,8 +175,8 @@ fn command(op: &str, id: &str, units: &str, options: &str) -> StockCommand {
             let home = if id.starts_with('O') { Home::Order } else { Home::Reservation };
             StockCommand::HoldPart { reservation, quantity: number(units), partial, home }
         }
-        "sell" => StockCommand::SellPart { reservation },
-        "free" => StockCommand::FreePart { reservation },
+        "sell" => StockCommand::SellPart { reservation, as_of },
+        "free" => StockCommand::FreePart { reservation, as_of },
         "restock" => StockCommand::Restock {
             step: reservation.0,
             quantity: number(units),
@@ -370,6 +371,20 @@ adjust   -   1      -             900010000  Adjusted=1                      8  
 hold     P1  1      -             900010000  PartHeld=1                      8         1     4         7
 ";
 
+/// Events stand at positions 1, 2, 3, …: the part is held at 2, and again at 4.
+const LATE_STEPS: &str = "
+op       id  units  options          now_ms  outcome                   on_hand  reserved  sold  sellable
+define   -   10     -                     0  Defined=10                     10         0     0        10
+hold     P1  4      -                     0  PartHeld=4                     10         4     0         6
+free     P1  -      as_of:2               0  Nothing                        10         4     0         6
+sell     P1  -      as_of:2               0  Nothing                        10         4     0         6
+free     P1  -      as_of:3               0  PartFreed                      10         0     0        10
+hold     P1  4      -                     0  PartHeld=4                     10         4     0         6
+free     P1  -      as_of:3               0  Nothing                        10         4     0         6
+sell     P1  -      as_of:4               0  Nothing                        10         4     0         6
+sell     P1  -      as_of:5               0  PartSold                        6         0     4         6
+";
+
 const RESTOCKING: &str = "
 op       id  units  options          now_ms  outcome                   on_hand  reserved  sold  sellable
 define   -   5      -                     0  Defined=5                       5         0     0         5
@@ -383,13 +398,14 @@ restock  S3  1      -                     3  Nothing                         5  
 restock  S4  -2     -                     3  Nothing                         5         0     0         5
 ";
 
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("catalogue", CATALOGUE),
     ("units", UNITS),
     ("reserving", RESERVING),
     ("expiry", EXPIRY),
     ("oversell", OVERSELL),
     ("parts", PARTS),
+    ("late steps", LATE_STEPS),
     ("restocking", RESTOCKING),
 ];
 
@@ -421,6 +437,11 @@ fn overselling_stops_at_its_limit() {
 #[test]
 fn only_its_saga_ends_a_part_and_a_late_copy_holds_nothing() {
     check("parts", PARTS);
+}
+
+#[test]
+fn a_step_decided_before_a_part_was_held_does_not_end_it() {
+    check("late steps", LATE_STEPS);
 }
 
 #[test]

@@ -4,13 +4,16 @@ use proptest::prelude::*;
 
 use super::model::{Ask, Model};
 use super::{Bench, definition, describe};
-use crate::identity::{OrderId, ReservationId, Sku};
+use crate::identity::{OrderId, Position, ReservationId, Sku};
 use crate::stock::{Home, Reserve, Stock, StockCommand};
 
 /// Public reservations have ids below this, parts from here on: requests and sagas never share one.
 const PARTS_FROM: u128 = 5;
 
 const IDS: u128 = 10;
+
+/// Behind every part: no step of this script is a late copy.
+const NOW: Position = Position(u64::MAX);
 
 fn command(ask: Ask, version: u64) -> StockCommand {
     match ask {
@@ -38,8 +41,8 @@ fn command(ask: Ask, version: u64) -> StockCommand {
             let home = if id % 2 == 0 { Home::Order } else { Home::Reservation };
             StockCommand::HoldPart { reservation: ReservationId(id), quantity, partial, home }
         }
-        Ask::Sell { id } => StockCommand::SellPart { reservation: ReservationId(id) },
-        Ask::Free { id } => StockCommand::FreePart { reservation: ReservationId(id) },
+        Ask::Sell { id } => StockCommand::SellPart { reservation: ReservationId(id), as_of: NOW },
+        Ask::Free { id } => StockCommand::FreePart { reservation: ReservationId(id), as_of: NOW },
         Ask::Restock { step, quantity } => StockCommand::Restock { step, quantity, order: OrderId(step) },
     }
 }

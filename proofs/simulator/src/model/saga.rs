@@ -173,6 +173,10 @@ impl Model {
                 for sku in held {
                     self.strays.insert((id, sku), at_ms);
                 }
+                // A stray of an earlier attempt may be there when its SKU is asked again: from here on it is this one's part.
+                for item in items {
+                    self.strays.remove(&(id, item.sku.clone()));
+                }
                 saga.phase = Phase::Held;
                 saga.granted.clone_from(items);
                 saga.expires_at_ms = at_ms + saga.ttl_ms;
