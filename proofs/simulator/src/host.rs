@@ -2,7 +2,7 @@
 //! on which bundles dawdle and steps arrive twice.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use doorbuster_actors::{Blocking, Delivery, Held, Host, NoRoom, Outside};
@@ -15,11 +15,17 @@ use crate::{panics, sometimes};
 /// Bundles on their way, by sender and receiver.
 type Ways = BTreeMap<(Option<usize>, usize), VecDeque<Held>>;
 
+/// What was sent and has not arrived: lost with the life that holds it. A bundle knows the engine, which knows its host, so
+/// the host itself only looks here.
+pub struct OnTheWay {
+    _ways: Arc<Mutex<Ways>>,
+}
+
 /// See the module's header.
 pub struct SimulatedHost {
     common: SharedCommon,
     random: Mutex<Random>,
-    ways: std::sync::Arc<Mutex<Ways>>,
+    ways: Weak<Mutex<Ways>>,
     /// Whether bundles dawdle and double.
     restless: bool,
     /// How often each entity's turn panicked in this life.
@@ -30,15 +36,17 @@ pub struct SimulatedHost {
 const PANICS_MAX: u32 = 1;
 
 impl SimulatedHost {
-    /// A host of one life; a restless one delays and doubles what workers send each other.
-    pub fn new(common: SharedCommon, random: Random, restless: bool) -> Self {
-        Self {
+    /// A host of one life, and what is on the way in it; a restless one delays and doubles what workers send each other.
+    pub fn new(common: SharedCommon, random: Random, restless: bool) -> (Self, OnTheWay) {
+        let ways = Arc::default();
+        let host = Self {
             common,
             random: Mutex::new(random),
-            ways: std::sync::Arc::default(),
+            ways: Arc::downgrade(&ways),
             restless,
             panicked: Mutex::default(),
-        }
+        };
+        (host, OnTheWay { _ways: ways })
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
@@ -126,17 +134,17 @@ impl Host for SimulatedHost {
         }
         // Whoever came first goes first: a later bundle waits behind one that dawdles.
         let way = (delivery.from(), delivery.to());
-        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(all) = self.ways.upgrade() else { return };
+        let mut ways = all.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = ways.entry(way).or_default();
         if wait_ms == 0 && queue.is_empty() {
             return delivery.arrive();
         }
         queue.push_back(delivery.hold());
         drop(ways);
-        let ways = std::sync::Arc::clone(&self.ways);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            let mut ways = ways.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ways = all.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(first) = ways.get_mut(&way).and_then(VecDeque::pop_front) {
                 first.arrive();
             }

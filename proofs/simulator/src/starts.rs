@@ -25,8 +25,8 @@ fn start(common: &SharedCommon, disk: &Machine, random: &mut Random) -> Result<C
     let runtime = runtime.expect("a runtime without threads or sockets can be made");
     let _inside = runtime.enter();
     let options = options(common, disk, random);
-    let host = Arc::new(SimulatedHost::new(SharedCommon::clone(common), random.fork(), false));
-    Engine::start_stepped(options, host, &mut |_| {}).map(|(_, _, report)| report.checkpoint)
+    let (host, _on_the_way) = SimulatedHost::new(SharedCommon::clone(common), random.fork(), false);
+    Engine::start_stepped(options, Arc::new(host), &mut |_| {}).map(|(_, _, report)| report.checkpoint)
 }
 
 /// Damages an old durable frame now and then: the start must refuse and name the file.

@@ -268,8 +268,8 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
             .trace
             .line(now_ms, || format!("life {life} begins{}", if last { ", the last one" } else { "" }));
     }
-    let host = Arc::new(SimulatedHost::new(SharedCommon::clone(common), random.fork(), !last));
-    let started = Engine::start_stepped(options(common, disk, random), host, &mut |_| {});
+    let (host, _on_the_way) = SimulatedHost::new(SharedCommon::clone(common), random.fork(), !last);
+    let started = Engine::start_stepped(options(common, disk, random), Arc::new(host), &mut |_| {});
     let (engine, mut stepped, report) = match started {
         Ok(started) => started,
         Err(error) => {
