@@ -264,7 +264,8 @@ impl Common {
         let business_ms = self.business_ms();
         let unjustified =
             |what: &str| Broken { law: 4, seen: format!("{ask:?} was refused with {refusal:?}: {what}") };
-        // What took effect under this key is told again, not refused.
+        // What took effect under this key is told again, not refused. A copy that was sent before may have been refused before,
+        // and hears of it only now: then another one that was under way has had its own attempt (law 4).
         if copy.keyed
             && !ask.is_read()
             && !matches!(
@@ -278,6 +279,7 @@ impl Common {
             )
             && let Some(told) = self.model.told.get(&copy.stamp.key.0)
             && told.fingerprint == copy.stamp.fingerprint
+            && told.index <= copy.asked
             && !self.is_old(told.at_ms)
         {
             return Err(Broken {
@@ -464,7 +466,10 @@ impl Common {
                 past.began_after(copy.asked)
                     || past.was(copy.asked, |record| {
                         record.as_ref().is_none_or(|record| {
-                            record.state != ReservationState::Held && self.is_old(record.created_at.0)
+                            // A slow disk may not have its end yet: nobody who is refused waits for that.
+                            let ended = record.state != ReservationState::Held
+                                || self.business_ms() >= record.expires_at.0;
+                            ended && self.is_old(record.created_at.0)
                         })
                     })
             }

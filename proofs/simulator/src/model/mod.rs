@@ -104,6 +104,8 @@ pub struct Told {
     pub answer: Answer,
     /// When, business time.
     pub at_ms: u64,
+    /// The event that gave it, among all durable ones.
+    pub index: u64,
 }
 
 /// A verdict that an event gave.
@@ -193,7 +195,8 @@ impl Model {
     }
 
     fn tell(&mut self, request: RequestStamp, answer: &Answer, at_ms: u64) -> Checked {
-        let told = Told { fingerprint: request.fingerprint, answer: answer.clone(), at_ms };
+        let (fingerprint, answer) = (request.fingerprint, answer.clone());
+        let told = Told { fingerprint, answer: answer.clone(), at_ms, index: self.index };
         if let Some(before) = self.told.insert(request.key.0, told) {
             demand(before.at_ms + ANSWERS_KEPT_MS <= at_ms, 5, || {
                 format!("{} took effect twice: {:?}, then {answer:?}", request.key, before.answer)
