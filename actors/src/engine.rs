@@ -22,6 +22,7 @@ use crate::index::{Claim, KeyReused};
 use crate::message::{Body, Client, Parcel, Place, Seen, Slot};
 use crate::runtime::Shared;
 use crate::start::DRAIN_MAX;
+use crate::together::Share;
 use crate::types::{Readiness, Ticket, Verdict};
 use crate::worker::Worker;
 
@@ -50,6 +51,18 @@ impl Drop for Running {
             io.shutdown_background();
         }
     }
+}
+
+/// A command with its key claimed, on its way to an entity.
+pub(crate) struct Asked {
+    /// Whose actor.
+    pub(crate) of: EntityKey,
+    /// What to do.
+    pub(crate) command: Command,
+    /// The SKU's card, where admission counts by SKU.
+    pub(crate) card: Option<Arc<Card>>,
+    /// The key, held until the actor takes the request up.
+    pub(crate) claim: Option<Claim>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -182,7 +195,7 @@ impl Engine {
         card: Option<Arc<Card>>,
     ) -> Verdict {
         let claim = self.claim(&ticket)?;
-        self.ask_claimed(to, command, ticket, card, claim).await
+        self.ask_claimed(Asked { of: to, command, card, claim }, ticket).await
     }
 
     /// Claims a ticket's key; a request without one has nothing to claim.
@@ -193,20 +206,24 @@ impl Engine {
         self.shared.index.claim(ticket.stamp).map(Some).map_err(|KeyReused| Refusal::KeyReused)
     }
 
-    /// Sends a command whose key is claimed.
-    pub(crate) async fn ask_claimed(
-        &self,
-        to: EntityKey,
-        command: Command,
-        ticket: Ticket,
-        card: Option<Arc<Card>>,
-        claim: Option<Claim>,
-    ) -> Verdict {
-        let place = Place::take(&self.shared, card)?;
+    /// Sends a command whose key is claimed, and waits for its verdict, to its deadline at most.
+    pub(crate) async fn ask_claimed(&self, asked: Asked, ticket: Ticket) -> Verdict {
+        let place = Place::take(&self.shared, asked.card.clone())?;
         let (slot, verdict) = Slot::new(current_worker(), place);
-        let body = Body::Client(Client { command, ticket, slot, claim });
-        self.send(Parcel::new(to, body));
+        self.send_claimed(asked, ticket, slot);
         wait(verdict, ticket.deadline).await
+    }
+
+    /// The same for one of many that are heard of together, without waiting.
+    pub(crate) fn ask_together(&self, asked: Asked, ticket: Ticket, share: Share) -> Result<(), Refusal> {
+        let place = Place::take(&self.shared, asked.card.clone())?;
+        self.send_claimed(asked, ticket, Slot::of_many(current_worker(), place, share));
+        Ok(())
+    }
+
+    fn send_claimed(&self, asked: Asked, ticket: Ticket, slot: Slot) {
+        let Asked { of, command, card: _, claim } = asked;
+        self.send(Parcel::new(of, Body::Client(Client { command, ticket, slot, claim })));
     }
 
     /// Reads an entity's state on its worker; the result comes when what it shows is durable.

@@ -29,6 +29,7 @@ mod stats;
 mod stepped;
 mod store;
 mod tentative;
+mod together;
 mod types;
 mod wheel;
 mod worker;

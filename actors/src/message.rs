@@ -20,6 +20,7 @@ use crate::catalogue::Card;
 use crate::index::Claim;
 use crate::runtime::Shared;
 use crate::stats::ActorStats;
+use crate::together::Share;
 use crate::types::{Ticket, Verdict};
 
 /// A message on its way to an entity.
@@ -189,23 +190,41 @@ pub(crate) enum StepOutcome {
 
 /// Where a verdict goes, and the place in the engine its request takes until then.
 pub(crate) struct Slot {
-    sender: oneshot::Sender<Verdict>,
+    hearer: Hearer,
     /// The worker whose connection waits, so that replies travel in bundles.
     pub(crate) origin: Option<usize>,
     place: Place,
+}
+
+/// Who waits for a verdict.
+enum Hearer {
+    /// A caller with one request.
+    Alone(oneshot::Sender<Verdict>),
+    /// A caller with many, who hears of all at once.
+    Together(Share),
 }
 
 impl Slot {
     /// A slot and the end that hears from it.
     pub(crate) fn new(origin: Option<usize>, place: Place) -> (Self, oneshot::Receiver<Verdict>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { sender, origin, place }, receiver)
+        (Self { hearer: Hearer::Alone(sender), origin, place }, receiver)
+    }
+
+    /// The slot of one request of many.
+    pub(crate) fn of_many(origin: Option<usize>, place: Place, share: Share) -> Self {
+        Self { hearer: Hearer::Together(share), origin, place }
     }
 
     /// Says the verdict. Nobody may be listening any more; the work is done all the same.
     pub(crate) fn say(self, verdict: Verdict) {
         self.place.shared.answered.fetch_add(1, Ordering::Relaxed);
-        let _ = self.sender.send(verdict);
+        match self.hearer {
+            Hearer::Alone(sender) => {
+                let _ = sender.send(verdict);
+            }
+            Hearer::Together(share) => share.say(verdict),
+        }
     }
 }
 

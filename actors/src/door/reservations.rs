@@ -10,10 +10,12 @@ use doorbuster_engine::identity::{OrderId, ReservationId};
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::{RESERVATION_TTL_MS, Reserve, StockCommand};
 use doorbuster_engine::world::Snapshot;
+use smallvec::SmallVec;
 
 use crate::catalogue::Card;
-use crate::engine::Engine;
+use crate::engine::{Asked, Engine};
 use crate::index::{Claim, Stage};
+use crate::together::Together;
 use crate::types::{Reply, ReserveRequest, Ticket, Verdict};
 
 /// What a caller may do to a held reservation.
@@ -55,24 +57,44 @@ impl Engine {
     ///
     /// A refusal for want of stock is answered from the SKU's card where the card is sure; the key is claimed first, so a
     /// retry of a granted request is never taken for a new one.
-    pub async fn reserve(&self, ticket: Ticket, mut request: ReserveRequest) -> Verdict {
-        self.check_open()?;
-        let mut cards = Vec::with_capacity(request.items.len());
-        for item in &request.items {
-            cards.push(self.shared.catalogue.card(item.sku.as_str()));
+    pub async fn reserve(&self, ticket: Ticket, request: ReserveRequest) -> Verdict {
+        let asked = self.asked(&ticket, request)?;
+        self.ask_claimed(asked, ticket).await
+    }
+
+    /// The same for many independent requests, which are heard of together; the verdicts come in the order asked. The
+    /// earliest deadline holds for all.
+    pub async fn reserve_many(&self, requests: Vec<(Ticket, ReserveRequest)>) -> Vec<Verdict> {
+        let Some(deadline) = requests.iter().map(|(ticket, _)| ticket.deadline).min() else {
+            return Vec::new();
+        };
+        let together = Together::of(requests.len());
+        for (at, (ticket, request)) in requests.into_iter().enumerate() {
+            let sent = self
+                .asked(&ticket, request)
+                .and_then(|asked| self.ask_together(asked, ticket, together.share(at)));
+            if let Err(refusal) = sent {
+                together.keep(at, Err(refusal));
+            }
         }
-        let missing: Vec<_> = request
-            .items
-            .iter()
-            .zip(&cards)
-            .filter(|(_, card)| card.is_none())
-            .map(|(item, _)| item.sku.clone())
-            .collect();
+        together.all_said(deadline).await
+    }
+
+    /// Whom a reservation's request goes to, with its key claimed; or its refusal, if that is known without asking.
+    fn asked(&self, ticket: &Ticket, mut request: ReserveRequest) -> Result<Asked, Refusal> {
+        self.check_open()?;
+        let mut cards: SmallVec<[Arc<Card>; 1]> = SmallVec::with_capacity(request.items.len());
+        let mut missing = Vec::new();
+        for item in &request.items {
+            match self.shared.catalogue.card(item.sku.as_str()) {
+                Some(card) => cards.push(card),
+                None => missing.push(item.sku.clone()),
+            }
+        }
         if !missing.is_empty() {
             return Err(Refusal::NotFound(Missing::Skus(missing)));
         }
-        let cards: Vec<Arc<Card>> = cards.into_iter().flatten().collect();
-        let claim = self.claim(&ticket)?;
+        let claim = self.claim(ticket)?;
         if claim.as_ref().is_some_and(Claim::begins)
             && let Some(refusal) = sold_out(&request, &cards)
         {
@@ -80,8 +102,7 @@ impl Engine {
         }
         let reservation = ticket.stamp.key.reservation();
         if request.items.len() == 1
-            && let (Some(Item { sku, quantity }), Some(card)) =
-                (request.items.pop(), cards.into_iter().next())
+            && let (Some(Item { sku, quantity }), Some(card)) = (request.items.pop(), cards.pop())
         {
             let command = Command::Stock(StockCommand::Reserve(Reserve {
                 reservation,
@@ -90,19 +111,16 @@ impl Engine {
                 partial: request.partial,
                 customer: request.customer.map(Into::into),
             }));
-            return self.ask_claimed(EntityKey::Sku(sku), command, ticket, Some(card), claim).await;
+            return Ok(Asked { of: EntityKey::Sku(sku), command, card: Some(card), claim });
         }
-        let own_ttls = request.items.iter().filter_map(|item| {
-            self.shared.catalogue.card(item.sku.as_str()).and_then(|card| card.reservation_ttl_ms())
-        });
-        let ttl_ms = request.ttl_ms.or(own_ttls.min()).unwrap_or(RESERVATION_TTL_MS);
+        let ttl_ms = request.ttl_ms.or(cards.iter().filter_map(|card| card.reservation_ttl_ms()).min());
         let command = Command::Reservation(ReservationCommand::Request {
             items: request.items,
-            ttl_ms,
+            ttl_ms: ttl_ms.unwrap_or(RESERVATION_TTL_MS),
             partial: request.partial,
             customer: request.customer,
         });
-        self.ask_claimed(EntityKey::Reservation(reservation), command, ticket, None, claim).await
+        Ok(Asked { of: EntityKey::Reservation(reservation), command, card: None, claim })
     }
 
     /// A reservation as it stands.
@@ -176,7 +194,7 @@ impl Engine {
                     }
                 };
                 let coordinated = matches!(entity, EntityKey::Reservation(_));
-                let verdict = self.ask_claimed(entity, command, ticket, card, claim).await;
+                let verdict = self.ask_claimed(Asked { of: entity, command, card, claim }, ticket).await;
                 // A coordinator that is done has left; the index tells the rest.
                 match (&verdict, self.shared.index.stage(id.request_key())) {
                     (Err(Refusal::NotFound(Missing::Reservation)), Some(Stage::Ended(record)))

@@ -2,23 +2,19 @@
 //!
 //! [`create`] reads the body borrowed and once, writes the reply once, and awaits only the engine.
 
-use std::borrow::Cow;
-
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use doorbuster_engine::answer::Answer;
+use doorbuster_engine::answer::{Answer, Refusal};
 use doorbuster_engine::identity::ReservationId;
-use futures_util::future::join_all;
 
 use crate::door::{Call, checked_key};
 use crate::problem::Problem;
-use crate::reply::{changed, json, json_reply, read};
+use crate::reply::{changed, json_reply, read};
 use crate::wire::requests::{
     BatchItemRequest, BatchRequest, ExtendRequest, LooseBatchRequest, ReservationRequest,
 };
-use crate::wire::responses::{BatchResponse, BatchResult};
 use crate::wire::{from_engine, into_engine, json as reader};
-use doorbuster_actors::Reply;
+use doorbuster_actors::{Reply, ReserveRequest, Ticket};
 
 /// Most reservations of one batch. Beyond it one request would hold its connection for too long.
 const BATCH_MAX: usize = 256;
@@ -38,10 +34,11 @@ pub(crate) async fn create(mut call: Call) -> Result<HttpResponse, Problem> {
 
 pub(crate) async fn create_many(mut call: Call) -> Result<HttpResponse, Problem> {
     let body = call.body().await?;
-    let results = match reader::read::<BatchRequest<'_>>(&body) {
+    let asked: Vec<Result<(Ticket, ReserveRequest), Problem>> = match reader::read::<BatchRequest<'_>>(&body)
+    {
         Ok(batch) => {
             check_count(batch.requests.len())?;
-            join_all(batch.requests.into_iter().map(|item| one_of_many(&call, Ok(item)))).await
+            batch.requests.into_iter().map(|item| one_of_many(&call, item)).collect()
         }
         Err(error) => {
             // Some item has the wrong shape, or the envelope has: find out which, and spare the neighbours.
@@ -49,11 +46,28 @@ pub(crate) async fn create_many(mut call: Call) -> Result<HttpResponse, Problem>
                 return Err(reader::explain(&body, &error));
             };
             check_count(loose.requests.len())?;
-            let items = loose.requests.iter().map(|text| one_of_many(&call, reader::parse(&text.0)));
-            join_all(items).await
+            let items = loose.requests.iter().map(|text| reader::parse(&text.0));
+            items.map(|item| item.and_then(|item| one_of_many(&call, item))).collect()
         }
     };
-    Ok(json_reply(StatusCode::OK, json(&BatchResponse { results })))
+    let mut sent = Vec::with_capacity(asked.len());
+    let refused: Vec<Option<Problem>> =
+        asked.into_iter().map(|item| item.map(|item| sent.push(item)).err()).collect();
+    let mut verdicts = call.engine().reserve_many(sent).await.into_iter();
+    let mut out = Vec::with_capacity(refused.len() * 400);
+    out.extend_from_slice(b"{\"results\":[");
+    for (at, refused) in refused.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let verdict = match refused {
+            Some(problem) => Err(problem),
+            None => verdicts.next().unwrap_or(Err(Refusal::DeadlineExceeded)).map_err(Problem::from),
+        };
+        write_result(&mut out, &call, verdict);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(json_reply(StatusCode::OK, out))
 }
 
 fn check_count(count: usize) -> Result<(), Problem> {
@@ -64,49 +78,47 @@ fn check_count(count: usize) -> Result<(), Problem> {
     Err(Problem::field("/requests", code, format!("{count} requests are not within 1 to {BATCH_MAX}")))
 }
 
-async fn one_of_many(call: &Call, item: Result<BatchItemRequest<'_>, Problem>) -> BatchResult {
-    match reserve_item(call, item).await {
-        Ok((record, replayed)) => BatchResult {
-            status: StatusCode::CREATED.as_u16(),
-            replayed: replayed.then_some(true),
-            reservation: Some(record),
-            problem: None,
-        },
-        Err(problem) => BatchResult {
-            status: problem.status().as_u16(),
-            replayed: None,
-            reservation: None,
-            problem: serde_json::from_slice(&problem.body(call.request_id(), None)).ok(),
-        },
-    }
-}
-
-async fn reserve_item(
-    call: &Call,
-    item: Result<BatchItemRequest<'_>, Problem>,
-) -> Result<(crate::wire::responses::Reservation, bool), Problem> {
-    let BatchItemRequest { key, items, ttl_s, partial, customer } = item?;
-    let key: Cow<'_, str> = key;
+fn one_of_many(call: &Call, item: BatchItemRequest<'_>) -> Result<(Ticket, ReserveRequest), Problem> {
+    let BatchItemRequest { key, items, ttl_s, partial, customer } = item;
     checked_key(key.as_bytes()).map_err(|message| Problem::field("/key", "wrong_length", message))?;
     let request = ReservationRequest { items, ttl_s, partial, customer };
     let asked = into_engine::reservation(&request)?;
     let ticket = call.ticket_for(Some(&key), "POST", PATH, &into_engine::canonical(&request));
-    let Reply { answer, replayed } = call.engine().reserve(ticket, asked).await?;
-    match answer {
-        Answer::Reservation(record) => {
-            let receipt = call.engine().receipt(&record);
-            Ok((from_engine::reservation(&record, receipt), replayed))
+    Ok((ticket, asked))
+}
+
+/// Appends what became of one reservation of a batch, as [`crate::wire::responses::BatchResult`] documents it.
+fn write_result(out: &mut Vec<u8>, call: &Call, verdict: Result<Reply, Problem>) {
+    match verdict {
+        Ok(Reply { answer: Answer::Reservation(record), replayed }) => {
+            out.extend_from_slice(b"{\"status\":201,");
+            if replayed {
+                out.extend_from_slice(b"\"replayed\":true,");
+            }
+            out.extend_from_slice(b"\"reservation\":");
+            from_engine::write_reservation(out, &record, &call.engine().receipt(&record));
         }
-        Answer::Stock(_)
-        | Answer::SkuDefined { .. }
-        | Answer::CartCreated(_)
-        | Answer::Cart(_)
-        | Answer::CartDeleted
-        | Answer::Checkout(..)
-        | Answer::Order(_)
-        | Answer::Refund(_)
-        | Answer::Fulfilment(_) => unreachable!("Invariant: reserving answers a reservation"),
+        Ok(Reply {
+            answer:
+                Answer::Stock(_)
+                | Answer::SkuDefined { .. }
+                | Answer::CartCreated(_)
+                | Answer::Cart(_)
+                | Answer::CartDeleted
+                | Answer::Checkout(..)
+                | Answer::Order(_)
+                | Answer::Refund(_)
+                | Answer::Fulfilment(_),
+            ..
+        }) => unreachable!("Invariant: reserving answers a reservation"),
+        Err(problem) => {
+            out.extend_from_slice(b"{\"status\":");
+            out.extend_from_slice(problem.status().as_str().as_bytes());
+            out.extend_from_slice(b",\"problem\":");
+            out.extend_from_slice(&problem.body(call.request_id(), None));
+        }
     }
+    out.push(b'}');
 }
 
 pub(crate) async fn get(call: Call) -> Result<HttpResponse, Problem> {

@@ -34,7 +34,7 @@ pub struct Reservation {
     pub journal_position: String,
 }
 
-/// What became of one reservation of a batch: exactly one of `reservation` and `problem`.
+/// What became of one reservation of a batch: exactly one of `reservation` and `problem`. Written by hand; this type documents it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BatchResult {
     /// The status a single call would have had.
