@@ -5,6 +5,7 @@
 //! Finished entries leave oldest first: after 24 hours, or earlier when they are more, or heavier, than the configured
 //! bounds (law 11); a metric tells the real retention.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,8 +115,23 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.index.give_back(self.key);
+        if std::thread::panicking() {
+            let kept = Self { index: Arc::clone(&self.index), key: self.key, begins: self.begins };
+            KEPT.with_borrow_mut(|all| all.push(kept));
+        } else {
+            self.index.give_back(self.key);
+        }
     }
+}
+
+thread_local! {
+    static KEPT: RefCell<Vec<Claim>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The claims of a turn that panicked on this thread. It may have recorded something, so their keys are not free before the
+/// actor is rebuilt: another body would be told the first one's answer, or take effect under its key elsewhere (law 5).
+pub(crate) fn kept_by_panic() -> Vec<Claim> {
+    KEPT.take()
 }
 
 /// The key is taken by a request with another content.
@@ -345,6 +361,20 @@ mod tests {
         assert!(index.claim(stamp(1, 8)).is_err(), "the twin still holds the key");
         drop(twin);
         assert!(index.claim(stamp(1, 8)).is_ok(), "law 4: refused twice, so the key is free");
+    }
+
+    #[test]
+    fn a_key_whose_turn_panicked_is_free_only_when_its_claim_is_given_back() {
+        let index = RequestIndex::new(10, u64::MAX);
+        let claim = index.claim(stamp(1, 7)).unwrap();
+        let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _claim = claim;
+            panic!("on purpose");
+        }));
+        assert!(turn.is_err());
+        assert!(index.claim(stamp(1, 8)).is_err(), "law 5: it may have recorded something");
+        drop(kept_by_panic());
+        assert!(index.claim(stamp(1, 8)).is_ok(), "law 4: it had not");
     }
 
     /// Three copies, the first refused by its saga: the key was free while the second was still on its way, so that

@@ -142,3 +142,37 @@ fn no_mark_passes_a_record_whose_actor_panicked_before_it_was_rebuilt() {
         },
     );
 }
+
+/// The key was free as soon as the turn that took it up had panicked: another body took effect under it at another SKU, or was
+/// told the first one's answer.
+#[test]
+fn a_key_stays_taken_when_the_turn_that_took_it_up_panics_after_its_record() {
+    let data = tempfile::tempdir().unwrap();
+    let panic_at = Arc::new(AtomicU64::new(0));
+    let dawdling = |_: &mut doorbuster_actors::EngineOptions| Seeded {
+        panic_at: Arc::clone(&panic_at),
+        blocking_ms: 300,
+        ..Seeded::new(1)
+    };
+    live_with(data.path(), dawdling, async |engine, _| {
+        for name in ["TEE", "CUP"] {
+            define(&engine, name, 10).await;
+        }
+        let deliver = async |name: &str, units: i64| {
+            let ticket = ticket(&engine, "delivery", &format!("{units} of {name}"));
+            engine.adjust(ticket, sku(name), units, "delivery".into(), None).await
+        };
+        panic_at.store(1, Ordering::Relaxed);
+        let lost = deliver("TEE", 1).await;
+        assert!(matches!(lost, Err(Refusal::Recovering { .. })), "{lost:?}");
+        for (name, units) in [("TEE", 2), ("CUP", 1)] {
+            let other = deliver(name, units).await;
+            assert!(matches!(other, Err(Refusal::KeyReused)), "law 5: {units} of {name}: {other:?}");
+        }
+        assert!(deliver("TEE", 1).await.unwrap().replayed, "law 5: it took effect before");
+        let other = deliver("CUP", 1).await;
+        assert!(matches!(other, Err(Refusal::KeyReused)), "law 5, after the rebuild: {other:?}");
+        assert_eq!(stock(&engine, "TEE").await.on_hand, 11);
+        assert_eq!(stock(&engine, "CUP").await.on_hand, 10);
+    });
+}

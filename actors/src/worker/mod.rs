@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::actor::EntityActor;
 use crate::checkpointer::Portion;
 use crate::gate::Gate;
+use crate::index::Claim;
 use crate::message::{Body, Parcel, Slot, Step, StepKind};
 use crate::runtime::Shared;
 use crate::stats::ActorStats;
@@ -192,6 +193,8 @@ pub(crate) struct Worker {
     /// Where the next look for idle ones begins.
     hand: Cell<usize>,
     panics: RefCell<HashMap<EntityKey, Restarts, foldhash::fast::RandomState>>,
+    /// Keys of turns that panicked, until their actors are rebuilt.
+    kept: RefCell<HashMap<EntityKey, Vec<Claim>, foldhash::fast::RandomState>>,
     pub(crate) gate: RefCell<Gate<Pending>>,
     buffer: RefCell<Buffer>,
     sequences: RefCell<[u64; PARTITIONS]>,
@@ -226,6 +229,7 @@ impl Worker {
             leaving: RefCell::default(),
             hand: Cell::new(0),
             panics: RefCell::default(),
+            kept: RefCell::default(),
             gate: RefCell::new(Gate::new()),
             buffer: RefCell::default(),
             sequences: RefCell::new(seed.sequences.0),

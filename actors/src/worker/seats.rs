@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::actor::{EntityActor, Turn};
+use crate::index::kept_by_panic;
 use crate::message::{Body, Parcel, Seen, Step, StepDone, StepKind, StepOutcome};
 use crate::stats::ActorStats;
 use crate::types::ActorReport;
@@ -176,6 +177,7 @@ impl Worker {
     /// An actor panicked in its turn: its state is dropped and built anew from the disk, three times a minute at most.
     /// `again` is what it was doing, if that may be tried once more: a saga's step, which nobody else would repeat.
     pub(crate) fn panicked(&self, entity: &EntityKey, again: Option<Body>) {
+        self.kept.borrow_mut().entry(entity.clone()).or_default().extend(kept_by_panic());
         let now = Instant::now();
         let mut panics = self.panics.borrow_mut();
         let restarts = panics.entry(entity.clone()).or_insert(Restarts { count: 0, since: now });
@@ -234,6 +236,8 @@ impl Worker {
         for chunk in spilled {
             self.save_ledger(chunk);
         }
+        // By now the index knows what came of them.
+        self.kept.borrow_mut().remove(entity);
         if matches!(self.seats.borrow().get(entity), Some(Seat::Quarantined)) {
             return;
         }
