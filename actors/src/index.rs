@@ -226,6 +226,12 @@ impl RequestIndex {
         self.forget(key);
     }
 
+    /// Nobody has the request in hand any more. Whoever had was told of as running at a start, when the answer was past its
+    /// day, so there is none to keep (law 11).
+    pub(crate) fn close(&self, key: RequestKey) {
+        self.forget_if(key, |stage| matches!(stage, Stage::Open(_)));
+    }
+
     /// What [`Mutant::ForgetIdempotencyAtPassivation`] does wrong.
     pub(crate) fn forget_answers_of(&self, entity: &EntityKey) {
         self.slots.retain(|_, slot| match (&slot.stage, entity) {
@@ -259,6 +265,20 @@ impl RequestIndex {
     /// Entries now, finished ones among them, and the real retention in milliseconds.
     pub(crate) fn figures(&self) -> (usize, usize, u64) {
         (self.slots.len(), self.finished.lock().keys.len(), self.retention_ms.load(Ordering::Relaxed))
+    }
+
+    /// Every key with the name of its stage, for a proof that wants to know what is left of what is gone.
+    pub(crate) fn stages(&self) -> Vec<(RequestKey, &'static str)> {
+        let name = |stage: &Stage| match stage {
+            Stage::Claimed => "claimed",
+            Stage::Open(Home::Sku(_)) => "open at a SKU",
+            Stage::Open(Home::Reservation) => "open at a coordinator",
+            Stage::Open(Home::Cart(_)) => "open at a cart",
+            Stage::Open(Home::Order(_)) => "open at an order",
+            Stage::Settled(_) => "settled",
+            Stage::Ended(_) => "ended",
+        };
+        self.slots.iter().map(|slot| (*slot.key(), name(&slot.stage))).collect()
     }
 
     fn finish(&self, key: RequestKey, at: Timestamp, bytes: u32) {

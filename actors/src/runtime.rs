@@ -34,7 +34,7 @@ use crate::index::{RequestIndex, Stage};
 use crate::message::Parcel;
 use crate::pages::Pages;
 use crate::secrets::Secrets;
-use crate::start::recall_running;
+use crate::start::{checkout_of, recall_running};
 use crate::store::Store;
 use crate::types::Readiness;
 use crate::worker::{Inbound, Rebuilt, Remembered, Stored, Unreadable};
@@ -297,6 +297,7 @@ impl Shared {
                 if entry.entity != *entity {
                     continue;
                 }
+                let checkout = checkout_of(&stored.snapshot);
                 let folded =
                     stored
                         .snapshot
@@ -304,6 +305,9 @@ impl Shared {
                         .map_err(|violation| StartError::Law { place: "a rebuild".to_owned(), violation })?;
                 spilled.extend(folded.spilled.iter().map(|chunk| (**chunk).clone()));
                 untold.extend(self.tell_index(folded, record.recorded().at));
+                if let Some(over) = checkout.filter(|_| checkout_of(&stored.snapshot).is_none()) {
+                    self.index.close(over.key);
+                }
                 stored.sequence = record.header.sequence;
                 stored.dirty = true;
                 exists = !stored.snapshot.is_over();

@@ -9,6 +9,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use doorbuster_engine::cart::CartStatus;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{Fingerprint, OrderId, RequestStamp, ReservationId, Sku, Timestamp};
+use doorbuster_engine::reservation::ReservationPhase;
 use doorbuster_engine::stock::Home as PartHome;
 use doorbuster_engine::world::{ANSWER_MEMORY_MS, Ended, Memo, OrderedMap, Settled, Snapshot, World};
 use doorbuster_persistence::checkpoint::{CheckpointStore, ColdKind, ColdRow};
@@ -310,6 +311,13 @@ pub(crate) fn coordinator_of(reservation: ReservationId, home: PartHome) -> Enti
     }
 }
 
+/// The request whose checkout a cart waits for.
+pub(crate) fn checkout_of(snapshot: &Snapshot) -> Option<RequestStamp> {
+    let Snapshot::Cart(cart) = snapshot else { return None };
+    let CartStatus::CheckingOut { request, .. } = cart.status() else { return None };
+    *request
+}
+
 /// Takes the keys of requests that still run, and of reservations that are held, into the index.
 pub(crate) fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &RequestIndex) {
     let home = Home::of(entity);
@@ -319,15 +327,17 @@ pub(crate) fn recall_running(entity: &EntityKey, snapshot: &Snapshot, index: &Re
                 index.open(RequestStamp { key, fingerprint }, home.clone());
             }
         }
+        // It has been refused: nobody has its key in hand, and no ending will ever take it out.
+        Snapshot::Reservation(reservation) if reservation.phase() == ReservationPhase::Refused => {}
         Snapshot::Reservation(reservation) => {
             // One made without a key is found by its id all the same.
             let key = reservation.id().request_key();
             let request = reservation.request().unwrap_or(RequestStamp { key, fingerprint: Fingerprint(0) });
             index.open(request, home);
         }
-        Snapshot::Cart(cart) => {
-            if let CartStatus::CheckingOut { request: Some(request), .. } = cart.status() {
-                index.recall_open(*request, home);
+        Snapshot::Cart(_) => {
+            if let Some(request) = checkout_of(snapshot) {
+                index.recall_open(request, home);
             }
         }
         Snapshot::Order(order) => {

@@ -13,6 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::RequestKey;
 use doorbuster_persistence::error::StartError;
 use doorbuster_persistence::file_journal::Preparation;
 use doorbuster_persistence::recovery::{Progress, RecoveryReport};
@@ -129,20 +131,29 @@ impl Stepped {
         self.shared.journal.stats().claimable_bytes.saturating_add(in_hand as u64)
     }
 
-    /// Keys that the request index knows: those in hand, and those answered within the last day.
-    pub fn keys(&self) -> usize {
-        self.shared.index.figures().0
+    /// Keys that the request index knows, those in hand and those answered within the last day, each with what it knows
+    /// of it in a word or two.
+    pub fn keys(&self) -> Vec<(RequestKey, &'static str)> {
+        self.shared.index.stages()
     }
 
     /// Entities in memory, SKUs apart.
-    pub fn residents(&self) -> usize {
-        self.workers.iter().map(|worker| worker.residents()).sum()
+    pub fn residents(&self) -> Vec<EntityKey> {
+        self.workers.iter().flat_map(|worker| worker.residents()).collect()
     }
 
     /// Timers armed: one for each reservation that is held, and one for each cart, order or coordinator in memory that
     /// waits for its time.
     pub fn timers(&self) -> usize {
         self.workers.iter().map(|worker| worker.wheel.borrow().len()).sum()
+    }
+
+    /// What each timer will wake, in words.
+    pub fn armed(&self) -> Vec<String> {
+        let named = |worker: &Rc<Worker>| {
+            worker.wheel.borrow().entries().map(|due| format!("{due:?}")).collect::<Vec<_>>()
+        };
+        self.workers.iter().flat_map(named).collect()
     }
 
     /// Whether the writer has ended, by [`Engine::stop`] or by a failure.

@@ -67,6 +67,11 @@ impl<T: Hash + Eq> Wheel<T> {
         due
     }
 
+    /// What is armed and has not fired, earliest slots first.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &T> {
+        self.slots.values().flatten()
+    }
+
     /// Entries armed and not fired.
     pub(crate) fn len(&self) -> usize {
         self.entries

@@ -23,7 +23,8 @@ type Content = BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>;
 /// A store as unkind as sled: after one failed write it takes none until it is opened anew, and then it knows only what
 /// was synced.
 #[derive(Debug, Default)]
-struct Unkind {
+#[allow(clippy::struct_excessive_bools)] // each is a trouble of its own
+pub(crate) struct Unkind {
     now: Content,
     synced: Content,
     /// Writes fail.
@@ -32,6 +33,8 @@ struct Unkind {
     poisoned: bool,
     /// The disk says that it is full.
     full: bool,
+    /// No file can be made: the journal gets no further segment.
+    pub(crate) takes_no_file: bool,
     opened: u32,
 }
 
@@ -47,7 +50,7 @@ impl Unkind {
 
 /// The machine's disk, but for the store.
 #[derive(Clone, Debug, Default)]
-struct UnkindDisk(Arc<Mutex<Unkind>>);
+pub(crate) struct UnkindDisk(pub(crate) Arc<Mutex<Unkind>>);
 
 #[derive(Debug)]
 struct UnkindTree(Arc<Mutex<Unkind>>, String);
@@ -146,6 +149,9 @@ impl Disk for UnkindDisk {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if matches!(mode, OpenMode::CreateNew { .. }) && self.0.lock().takes_no_file {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         MachineDisk.open(path, mode)
     }
 

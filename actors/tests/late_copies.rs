@@ -24,8 +24,15 @@ async fn reserve_what_is_left(engine: &Engine, key: &str) -> i64 {
 
 #[test]
 fn units_held_for_a_partial_grant_that_went_on_without_them_go_back() {
-    // Each row: when the engine is killed after the delivery, if it is.
-    for (label, killed_after_ms) in [("at once", None), ("after a crash", Some(50)), ("later", Some(400))] {
+    // Each row: when the engine is killed after the delivery, if it is, how long bundles are on their way, and how late copies
+    // may be.
+    for (label, killed_after_ms, way_ms, late_ms) in [
+        ("at once", None, 0, 1_000),
+        ("after a crash", Some(50), 0, 1_000),
+        ("later", Some(400), 0, 1_000),
+        ("after a crash, while the coordinators do not know of them", Some(1_500), 500, 4_000),
+    ] {
+        let world = || Seeded { way_ms, ..late(late_ms) };
         let data = tempfile::tempdir().unwrap();
         let nothing_stays = async |engine: &Engine| {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -38,12 +45,18 @@ fn units_held_for_a_partial_grant_that_went_on_without_them_go_back() {
         };
         live_with(
             data.path(),
-            |_| late(1_000),
+            |_| world(),
             async |engine, _| {
                 define(&engine, "CUP", 0).await;
                 define(&engine, "TEE", 100).await;
-                for n in 0..16 {
-                    assert_eq!(reserve_what_is_left(&engine, &format!("{n}")).await, 1, "{label}: {n}");
+                let shoppers =
+                    [(); 16].map(|()| engine.clone()).into_iter().enumerate().map(|(n, engine)| {
+                        tokio::task::spawn_local(async move {
+                            reserve_what_is_left(&engine, &n.to_string()).await
+                        })
+                    });
+                for shopper in shoppers.collect::<Vec<_>>() {
+                    assert_eq!(shopper.await.unwrap(), 1, "{label}");
                 }
                 let delivery = ticket(&engine, "delivery", "50");
                 engine.adjust(delivery, sku("CUP"), 50, "delivery".into(), None).await.unwrap();
@@ -53,7 +66,7 @@ fn units_held_for_a_partial_grant_that_went_on_without_them_go_back() {
                 }
             },
         );
-        live_with(data.path(), |_| late(1_000), async |engine, _| nothing_stays(&engine).await);
+        live_with(data.path(), |_| world(), async |engine, _| nothing_stays(&engine).await);
     }
 }
 

@@ -56,10 +56,7 @@ fn an_actor_that_panics_is_rebuilt_and_quarantined_when_it_goes_on() {
 fn a_reservation_that_its_lost_actor_recorded_is_never_denied() {
     let data = tempfile::tempdir().unwrap();
     let panic_at = Arc::new(AtomicU64::new(0));
-    let host = |_: &mut doorbuster_actors::EngineOptions| Seeded {
-        panic_at: Arc::clone(&panic_at),
-        ..Seeded::new(1)
-    };
+    let host = |_: &mut doorbuster_actors::EngineOptions| Seeded::panicking(1, &panic_at);
     live_with(data.path(), host, async |engine, _| {
         define(&engine, "TEE", 10).await;
         for _ in 0..3 {
@@ -95,43 +92,38 @@ fn a_reservation_that_its_lost_actor_recorded_is_never_denied() {
 fn no_mark_passes_a_record_whose_actor_panicked_before_it_was_rebuilt() {
     let data = tempfile::tempdir().unwrap();
     let panic_at = Arc::new(AtomicU64::new(0));
-    let dawdling = |panic_at: &Arc<AtomicU64>| Seeded {
-        panic_at: Arc::clone(panic_at),
+    let dawdling = |_: &mut doorbuster_actors::EngineOptions| Seeded {
         blocking_ms: 900,
-        ..Seeded::new(1)
+        ..Seeded::panicking(1, &panic_at)
     };
     let make_cart = async |engine: &Engine| {
         engine.create_cart(ticket(engine, "cart", "cart"), None, Vec::new()).await.map(|reply| reply.replayed)
     };
-    live_with(
-        data.path(),
-        |_| dawdling(&panic_at),
-        async |engine, stepped| {
-            for name in ["TEE", "CUP"] {
-                define(&engine, name, 10).await;
-            }
-            for what in ["a cart", "a reservation"] {
-                // Rounds come every 200 ms: everything before is behind a mark.
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                panic_at.store(1, Ordering::Relaxed);
-                let refused = match what {
-                    "a cart" => make_cart(&engine).await.map(|_| ()),
-                    _ => reserve(&engine, "held", &[("TEE", 4)], Some(60_000)).await.map(|_| ()),
-                };
-                assert!(matches!(refused, Err(Refusal::Recovering { .. })), "{what}: {refused:?}");
-                // Others go on, so that there is something for a round to write.
-                record(reserve(&engine, what, &[("CUP", 1)], Some(60_000)).await);
-                let before = stepped.borrow().checkpoint_rounds();
-                tokio::time::sleep(Duration::from_secs(2)).await;
-                assert!(
-                    stepped.borrow().checkpoint_rounds() > before,
-                    "{what}: the round ends once it is rebuilt"
-                );
-            }
-            assert_eq!(make_cart(&engine).await, Ok(true), "law 5: it was made before");
-            assert_eq!(stock(&engine, "TEE").await.reserved, 4, "law 3");
-        },
-    );
+    live_with(data.path(), dawdling, async |engine, stepped| {
+        for name in ["TEE", "CUP"] {
+            define(&engine, name, 10).await;
+        }
+        for what in ["a cart", "a reservation"] {
+            // Rounds come every 200 ms: everything before is behind a mark.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            panic_at.store(1, Ordering::Relaxed);
+            let refused = match what {
+                "a cart" => make_cart(&engine).await.map(|_| ()),
+                _ => reserve(&engine, "held", &[("TEE", 4)], Some(60_000)).await.map(|_| ()),
+            };
+            assert!(matches!(refused, Err(Refusal::Recovering { .. })), "{what}: {refused:?}");
+            // Others go on, so that there is something for a round to write.
+            record(reserve(&engine, what, &[("CUP", 1)], Some(60_000)).await);
+            let before = stepped.borrow().checkpoint_rounds();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(
+                stepped.borrow().checkpoint_rounds() > before,
+                "{what}: the round ends once it is rebuilt"
+            );
+        }
+        assert_eq!(make_cart(&engine).await, Ok(true), "law 5: it was made before");
+        assert_eq!(stock(&engine, "TEE").await.reserved, 4, "law 3");
+    });
     live_with(
         data.path(),
         |_| Seeded::new(2),

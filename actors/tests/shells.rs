@@ -108,10 +108,9 @@ fn a_turn_that_panics_after_it_recorded_is_told_all_the_same() {
         let data = tempfile::tempdir().unwrap();
         let panic_at = Arc::new(AtomicU64::new(0));
         let label = format!("a panic after record {n}");
-        let host = |panic_at: &Arc<AtomicU64>| Seeded { panic_at: Arc::clone(panic_at), ..Seeded::new(n) };
         let (told, fired) = live_with(
             data.path(),
-            |_| host(&panic_at),
+            |_| Seeded::panicking(n, &panic_at),
             async |engine, stepped| {
                 for name in ["TEE", "CUP"] {
                     define(&engine, name, 100).await;
@@ -148,7 +147,7 @@ fn a_turn_that_panics_after_it_recorded_is_told_all_the_same() {
         );
         live_with(
             data.path(),
-            |_| host(&panic_at),
+            |_| Seeded::panicking(n, &panic_at),
             async |engine, _| {
                 check_all(&engine, &told, &format!("{label}, after a restart")).await;
             },
@@ -164,10 +163,7 @@ fn a_turn_that_panics_after_it_recorded_is_told_all_the_same() {
 fn what_a_lost_actor_recorded_is_not_refused_by_the_card_it_left() {
     let data = tempfile::tempdir().unwrap();
     let panic_at = Arc::new(AtomicU64::new(0));
-    let host = |_: &mut doorbuster_actors::EngineOptions| Seeded {
-        panic_at: Arc::clone(&panic_at),
-        ..Seeded::new(1)
-    };
+    let host = |_: &mut doorbuster_actors::EngineOptions| Seeded::panicking(1, &panic_at);
     live_with(data.path(), host, async |engine, _| {
         define(&engine, "TEE", 0).await;
         let sold_out = reserve(&engine, "early", &[("TEE", 3)], None).await;
@@ -214,7 +210,7 @@ fn a_late_copy_of_a_hold_leaves_no_units_tentative() {
 }
 
 /// Two SKUs in the order in which a saga asks them, on different workers, and a key whose saga lives where the first one does.
-fn apart(engine: &Engine) -> (&'static str, &'static str, String) {
+pub(crate) fn apart(engine: &Engine) -> (&'static str, &'static str, String) {
     let worker = |entity: EntityKey| entity.partition() % 2;
     let of_sku = |name: &str| worker(EntityKey::Sku(sku(name)));
     let names = ["CAP", "CUP", "HAT", "MUG", "PEN", "TEE"];

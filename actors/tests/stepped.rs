@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use doorbuster_actors::{Blocking, Delivery, Engine, EngineOptions, Host, Outside, Stepped};
+use doorbuster_actors::{Blocking, Delivery, Engine, EngineOptions, Host, NoRoom, Outside, Stepped};
 use doorbuster_engine::answer::{Answer, Refusal};
 use doorbuster_engine::event::EntityKey;
 use doorbuster_gateways::fake::Fake;
@@ -40,7 +40,7 @@ impl Chance {
 pub(crate) struct Seeded {
     pub(crate) began: Instant,
     pub(crate) chance: Chance,
-    /// Copies arrive so much later, at most.
+    /// Copies arrive so much later, at most; 0: there are none.
     pub(crate) late_ms: u64,
     /// Bundles between workers take so long.
     pub(crate) way_ms: u64,
@@ -48,19 +48,36 @@ pub(crate) struct Seeded {
     pub(crate) panic_at: Arc<AtomicU64>,
     /// What waits for the disk beside the workers, a rebuild among it, begins so much later.
     pub(crate) blocking_ms: u64,
+    /// The wall is so far past noon when the world begins.
+    pub(crate) ahead_ms: u64,
+    /// Turns that found no journal room.
+    pub(crate) no_room: Arc<Mutex<Vec<NoRoom>>>,
 }
 
 impl Seeded {
     pub(crate) fn new(seed: u64) -> Self {
         let chance = Chance(AtomicU64::new(seed));
-        let panic_at = Arc::default();
-        Self { began: Instant::now(), chance, late_ms: 20, way_ms: 0, panic_at, blocking_ms: 0 }
+        Self {
+            began: Instant::now(),
+            chance,
+            late_ms: 20,
+            way_ms: 0,
+            panic_at: Arc::default(),
+            blocking_ms: 0,
+            ahead_ms: 0,
+            no_room: Arc::default(),
+        }
+    }
+
+    /// A world in which a turn panics after it recorded: `panic_at` counts the events down to it.
+    pub(crate) fn panicking(seed: u64, panic_at: &Arc<AtomicU64>) -> Self {
+        Self { panic_at: Arc::clone(panic_at), ..Self::new(seed) }
     }
 }
 
 impl Host for Seeded {
     fn wall_ms(&self) -> u64 {
-        NOON_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap()
+        NOON_MS + self.ahead_ms + u64::try_from(self.began.elapsed().as_millis()).unwrap()
     }
 
     fn random_bits(&self) -> u128 {
@@ -85,8 +102,13 @@ impl Host for Seeded {
         assert!(before != 1, "on purpose");
     }
 
+    fn no_room(&self, seen: NoRoom) {
+        self.no_room.lock().unwrap().push(seen);
+    }
+
     fn deliver(&self, delivery: Delivery<'_>) {
-        if (self.late_ms > 20 || self.chance.below(4) == 0)
+        if self.late_ms > 0
+            && (self.late_ms > 20 || self.chance.below(4) == 0)
             && let Some(copy) = delivery.copy()
         {
             let late = Duration::from_millis(self.chance.below(self.late_ms));

@@ -31,6 +31,7 @@ use crate::housekeeping::due_command;
 use crate::index::Home;
 use crate::message::{Body, Parcel, Seen, Slot, Start};
 use crate::saga::Saga;
+use crate::start::checkout_of;
 use crate::stats::ActorStats;
 use crate::tentative::Tentative;
 use crate::types::Reply;
@@ -252,7 +253,12 @@ impl EntityActor {
 
     fn tell_cart(&mut self, order: OrderId, placed: bool) {
         let command = if placed { CartCommand::OrderPlaced(order) } else { CartCommand::OrderFailed(order) };
+        let request = checkout_of(&self.snapshot);
         let applied = self.apply(Command::Cart(command), None, false);
+        // The order has said what there was to say, maybe so long ago that it is forgotten.
+        if let (Applied::Changed, Some(request)) = (&applied, request) {
+            self.worker.shared.index.close(request.key);
+        }
         let again = matches!(applied, Applied::Refused(Refusal::StorageFull { .. }));
         if again {
             self.worker.defer(Parcel::new(self.entity.clone(), Body::TellCart { order, placed }));
@@ -378,17 +384,23 @@ impl EntityActor {
     /// Arms the timer the state asks for. One that moves further away is armed again when the earlier entry rings, so
     /// that a busy cart has one entry in the wheel and not one for each change (law 11).
     fn arm_timer(&mut self) {
-        if let Some(due) = self.snapshot.due()
-            && self.armed.is_none_or(|armed| due < armed)
-        {
-            self.armed = Some(due);
-            self.worker.wheel.borrow_mut().arm(due, Due::Entity(self.entity.clone()));
+        let Some(due) = self.snapshot.due() else { return };
+        if self.armed.is_some_and(|armed| armed <= due) {
+            return;
         }
+        let mut wheel = self.worker.wheel.borrow_mut();
+        if let Some(later) = self.armed.replace(due) {
+            wheel.disarm(later, &Due::Entity(self.entity.clone()));
+        }
+        wheel.arm(due, Due::Entity(self.entity.clone()));
     }
 
     /// The timer rang, or the store says that it should have.
     fn ring(&mut self, command: Command) {
-        self.armed = None;
+        // The store may show a time that has changed since, and the wheel's own entry is still there.
+        if self.armed.is_some_and(|armed| armed <= self.worker.now()) {
+            self.armed = None;
+        }
         self.internal(command);
         // What is due and found no journal room comes again by itself.
         if self.snapshot.due().is_some_and(|due| due > self.worker.now()) {

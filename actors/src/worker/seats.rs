@@ -28,8 +28,9 @@ use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Unreadable, Wo
 
 impl Worker {
     /// Entities in memory here, SKUs apart, which never leave it.
-    pub(crate) fn residents(&self) -> usize {
-        self.seats.borrow().keys().filter(|entity| !matches!(entity, EntityKey::Sku(_))).count()
+    pub(crate) fn residents(&self) -> Vec<EntityKey> {
+        let seats = self.seats.borrow();
+        seats.keys().filter(|entity| !matches!(entity, EntityKey::Sku(_))).cloned().collect()
     }
 
     /// Gives a parcel to its actor here, waking or loading it first where needed.
