@@ -130,7 +130,7 @@ mutants! {
     /// Drops a batch when the writer's queue is crowded.
     DropBatchOnFull breaks 3,
     /// Lets business time follow the wall clock backwards.
-    ClockBackwards breaks 2,
+    ClockBackwards breaks 9 or 2,
     /// Lets a message leave for another worker before the change that causes it is handed to the journal.
     EffectBeforeCause breaks 6,
     /// Drops the steps of sagas and timers that found no journal room, instead of trying them again.

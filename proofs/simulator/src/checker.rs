@@ -361,7 +361,11 @@ impl Common {
                 {
                     sometimes!("a commit came at the deadline and was refused");
                 }
-                if over { Ok(()) } else { Err(unjustified("its time was not over")) }
+                if !over {
+                    return Err(unjustified("its time was not over"));
+                }
+                self.said_over.insert(id.0, self.life);
+                Ok(())
             }
             Refusal::CartExpired => {
                 let (Ask::SeeCart(id)

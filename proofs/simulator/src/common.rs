@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use doorbuster_actors::NoRoom;
 use doorbuster_engine::answer::{Answer, Shortage};
+use doorbuster_engine::event::{EntityKey, Entry, Event};
 use doorbuster_engine::identity::{RequestStamp, Sku};
+use doorbuster_engine::reservation::ReservationEvent;
+use doorbuster_engine::stock::StockEvent;
 use tokio::time::Instant;
 
 use crate::ask::Ask;
@@ -163,6 +166,10 @@ pub struct Common {
     pub dead: bool,
     /// Number of the present life.
     pub life: u64,
+    /// Whether nobody asks for anything any more: time goes by in long steps.
+    pub calm: bool,
+    /// Reservations whose time was said to be over, with the life in which it was said.
+    pub said_over: HashMap<u128, u64>,
     /// Until when promises about promptness rest.
     pub unhealthy_until_ms: u64,
     /// SKUs that are quarantined in this life.
@@ -235,6 +242,8 @@ impl Common {
                 let checked = self.check_cause(request, &entry.event);
                 self.note(checked);
             }
+            let checked = self.check_not_said_over(&entry);
+            self.note(checked);
             if let Err(broken) = self.model.fold(&entry, partition, standing, &self.ledger) {
                 self.fail(broken);
             }
@@ -242,7 +251,7 @@ impl Common {
     }
 
     /// Law 4: an event with a key is there because somebody's copy asked for it and was not definitely refused.
-    fn check_cause(&self, request: RequestStamp, event: &doorbuster_engine::event::Event) -> Checked {
+    fn check_cause(&self, request: RequestStamp, event: &Event) -> Checked {
         let known = self.by_stamp.get(&(request.key.0, request.fingerprint.0));
         let cause = known.map(|at| &self.requests[*at]).ok_or_else(|| Broken {
             law: 5,
@@ -252,6 +261,40 @@ impl Common {
             format!("{event:?} is durable after its request was refused: {:?}", cause.ask)
         })?;
         demand(cause.ask.may_cause(event), 5, || format!("{:?} was asked, {event:?} happened", cause.ask))
+    }
+
+    /// Law 2: what was said to be over is not sold, given back or lengthened afterwards. A clock that was set back between two
+    /// lives may show the second one an earlier time.
+    fn check_not_said_over(&mut self, entry: &Entry) -> Checked {
+        let (id, begins) = match (&entry.entity, &entry.event) {
+            (_, Event::Stock(StockEvent::Reserved { reservation, .. })) => (reservation.0, true),
+            (EntityKey::Reservation(id), Event::Reservation(ReservationEvent::Requested { .. })) => {
+                (id.0, true)
+            }
+            (
+                _,
+                Event::Stock(
+                    StockEvent::Committed { reservation }
+                    | StockEvent::Released { reservation }
+                    | StockEvent::Extended { reservation, .. },
+                ),
+            ) => (reservation.0, false),
+            (
+                EntityKey::Reservation(id),
+                Event::Reservation(
+                    ReservationEvent::Committed
+                    | ReservationEvent::Released
+                    | ReservationEvent::Extended { .. },
+                ),
+            ) => (id.0, false),
+            _ => return Ok(()),
+        };
+        if begins {
+            self.said_over.remove(&id);
+        }
+        demand(self.said_over.get(&id) != Some(&self.life), 2, || {
+            format!("{id:032x} was said to be over, and then {:?}", entry.event)
+        })
     }
 
     /// Everything is mended, the wall clock too: it shows no less than business time.

@@ -11,6 +11,9 @@ use crate::provider::{SharedCommon, lock};
 use crate::random::Random;
 use crate::sometimes;
 
+/// A jump of the clock by more than five seconds pauses expiry for half a minute, a smaller one does not.
+const JUMP_FELT_MS: u64 = 4_900;
+
 #[derive(Clone, Copy)]
 enum Strike {
     ClockForward,
@@ -61,7 +64,7 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
         let mut common = lock(common);
         common.wall_high_ms = common.wall_high_ms.max(common.clock.wall_ms());
         common.clock.offset_ms += by_ms;
-        common.unhealthy_for(32_000);
+        common.unhealthy_for(if by_ms.unsigned_abs() < JUMP_FELT_MS { 1_000 } else { 32_000 });
         let now_ms = common.clock.now_ms();
         common.trace.line(now_ms, || format!("the wall clock jumps by {by_ms} ms"));
         if by_ms > 0 {

@@ -9,6 +9,7 @@ use doorbuster_actors::NoRoom;
 use crate::ask::Ask;
 use crate::broken::{Broken, Checked, demand};
 use crate::common::Common;
+use crate::sometimes;
 
 const SEGMENT_HEADER_BYTES: u64 = 64;
 const FRAME_HEADER_BYTES: u64 = 36;
@@ -42,6 +43,9 @@ impl Common {
         let checked =
             demand(!fits, 4, || format!("a turn was refused for want of room that was there: {seen:?}"));
         self.note(checked);
+        if seen.ends_something {
+            sometimes!("an ending found no room");
+        }
         let now_ms = self.clock.now_ms();
         self.trace.line(now_ms, || format!("{seen:?}"));
         self.no_room.push_back((now_ms, seen));

@@ -23,6 +23,8 @@ pub const NAMES: &[&str] = &[
     "a sync failed and the engine stopped",
     "a full disk refused",
     "room came back and work went on",
+    "the last room was used up",
+    "an ending found no room",
     "a slow disk kept answers waiting",
     "the clock jumped forward",
     "the clock jumped back",

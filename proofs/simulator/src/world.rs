@@ -29,7 +29,7 @@ use crate::ledger::Ledger;
 use crate::model::Model;
 use crate::provider::{Provider, SharedCommon, lock};
 use crate::random::Random;
-use crate::{panics, rows, sometimes};
+use crate::{night, panics, pinch, rows, sometimes};
 
 /// Commands a history has at least.
 pub const COMMANDS_MIN: u64 = 2_000;
@@ -139,6 +139,8 @@ pub fn live(seed: u64, telling: Telling) -> History {
         faults: 0,
         dead: false,
         life: 0,
+        calm: false,
+        said_over: std::collections::HashMap::new(),
         unhealthy_until_ms: 0,
         quarantined: std::collections::BTreeMap::new(),
         full_until_ms: 0,
@@ -261,6 +263,8 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
         if last {
             common.heal_clock();
         }
+        // What kept the last engine from being prompt is over: a new one's clock has not jumped.
+        common.unhealthy_until_ms = 0;
         common.unhealthy_for(500);
         let (life, now_ms) = (common.life, common.clock.now_ms());
         common.trace.mix(life);
@@ -375,12 +379,13 @@ impl Life {
             }
             let wrote = self.stepped.borrow_mut().journal_write();
             if !wrote {
-                {
+                let calm = {
                     let mut common = lock(&self.common);
                     let now_ms = common.clock.now_ms();
                     common.judge_shortages(now_ms);
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                    common.calm
+                };
+                tokio::time::sleep(Duration::from_millis(if calm { 50 } else { 1 })).await;
                 continue;
             }
             if !self.last && random.one_in(900) {
@@ -441,7 +446,8 @@ impl Life {
                     lock(&self.common).note(checked);
                 }
                 archived = now;
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                let calm = lock(&self.common).calm;
+                tokio::time::sleep(Duration::from_millis(if calm { 200 } else { 10 })).await;
             }
         }
     }
@@ -554,6 +560,11 @@ impl Life {
                 return;
             }
         }
+        if lock(&self.common).is_tight()
+            && pinch::pinch(&self.common, &self.engine, &self.disk).await.is_none()
+        {
+            return;
+        }
         let began_ms = lock(&self.common).clock.now_ms();
         loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -582,6 +593,7 @@ impl Life {
         }
         let _ = random;
         self.rest().await;
+        night::pass(&self.common, &self.stepped).await;
         let mut common = lock(&self.common);
         let checked = check_books(&common);
         common.note(checked);

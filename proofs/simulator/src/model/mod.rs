@@ -141,6 +141,8 @@ pub struct Model {
     /// Business time of the newest event.
     pub last_at_ms: u64,
     sequences: HashMap<u16, u64>,
+    /// Business time of each partition's newest event: no later one is earlier.
+    times: HashMap<u16, u64>,
     positions: std::collections::BTreeSet<u64>,
     partition_of: HashMap<EntityKey, u16>,
 }
@@ -163,6 +165,11 @@ impl Model {
             format!("record {} of partition {partition} follows record {last}", standing.sequence)
         })?;
         *last = standing.sequence;
+        let last_at_ms = self.times.entry(partition).or_insert(0);
+        demand(standing.at_ms >= *last_at_ms, 9, || {
+            format!("a record of partition {partition} is of {}, after one of {last_at_ms}", standing.at_ms)
+        })?;
+        *last_at_ms = standing.at_ms;
         demand(self.positions.insert(standing.position), 9, || {
             format!("two events stand at position {}", standing.position)
         })?;
