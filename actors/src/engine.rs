@@ -101,6 +101,12 @@ impl Engine {
         self.shared.readiness.load()
     }
 
+    /// When the requests now in flight, and `beside` others that will come, are answered at the measured rate; in
+    /// milliseconds, between 50 and 10,000.
+    pub fn drain_time_ms(&self, beside: u64) -> u64 {
+        self.shared.drain_time_ms(beside)
+    }
+
     /// All SKUs as anybody may read them.
     pub fn catalogue(&self) -> &Catalogue {
         &self.shared.catalogue

@@ -245,7 +245,7 @@ impl Place {
         if in_flight >= shared.limits.in_flight_max || crowded_sku {
             metrics::counter!("doorbuster_shed_total", "reason" => if crowded_sku { "sku" } else { "node" })
                 .increment(1);
-            return Err(Refusal::Overloaded { retry_after_ms: shared.drain_time_ms() });
+            return Err(Refusal::Overloaded { retry_after_ms: shared.drain_time_ms(0) });
         }
         Ok(place)
     }

@@ -235,11 +235,17 @@ impl Shared {
         self.rounds_done.load(Ordering::Acquire)
     }
 
-    /// When the requests now in flight will be answered at the measured rate, in milliseconds: 50 at least, 10,000 at most.
-    pub(crate) fn drain_time_ms(&self) -> u64 {
+    /// When the requests now in flight, and `beside` others, will be answered at the measured rate, in milliseconds: 50 at
+    /// least, 10,000 at most.
+    pub(crate) fn drain_time_ms(&self, beside: u64) -> u64 {
         let in_flight = u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
         let per_second = self.drain_rate.load(Ordering::Relaxed).max(1);
-        in_flight.saturating_mul(1_000).checked_div(per_second).unwrap_or(10_000).clamp(50, 10_000)
+        in_flight
+            .saturating_add(beside)
+            .saturating_mul(1_000)
+            .checked_div(per_second)
+            .unwrap_or(10_000)
+            .clamp(50, 10_000)
     }
 
     /// Nothing can be promised any more.

@@ -137,7 +137,7 @@ mod tests {
             ("one that nobody answers", vec![(1, true)], vec!["deadline exceeded", "draining"]),
         ] {
             let together = Together::of(2);
-            let mut shares = vec![Some(together.share(0)), Some(together.share(1))];
+            let mut shares = [Some(together.share(0)), Some(together.share(1))];
             let deadline = Instant::now() + Duration::from_secs(10);
             let waits = said.len() < 2;
             for (at, says) in said {

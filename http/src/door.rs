@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, FORWARDED, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, VIA,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::web::{self, Bytes};
@@ -19,10 +20,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use doorbuster_engine::identity::{Sku, Timestamp};
 use futures_util::FutureExt;
 
+use crate::admission::{self, Overload};
 use crate::body;
 use crate::headers;
+use crate::line;
 use crate::metrics::Meters;
-use crate::problem::{Code, Problem};
+use crate::problem::{self, Code, Problem};
 use crate::routes::table::{self, Access, Body, Key, Route};
 use crate::wire::query::{self, Query};
 use doorbuster_actors::{self as types, Engine, Readiness, Ticket};
@@ -37,6 +40,8 @@ pub(crate) static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("ide
 pub(crate) static CART_TOKEN: HeaderName = HeaderName::from_static("cart-token");
 /// Header that tells on every reply that acknowledgements are on no disk, where they are not.
 static DURABILITY: HeaderName = HeaderName::from_static("doorbuster-durability");
+/// Headers that a proxy adds, which shares its connections among shoppers.
+static SHARED: [HeaderName; 3] = [VIA, FORWARDED, HeaderName::from_static("x-forwarded-for")];
 /// W3C trace context.
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -59,6 +64,9 @@ pub struct DoorOptions {
     pub request_deadline_ms: u64,
     /// How long a body may take to arrive, in milliseconds; of a stream: how long a pause may last.
     pub body_timeout_ms: u64,
+    /// How late a worker may be, in milliseconds, before new requests are refused in part. With less, a busy neighbour on
+    /// the machine passes for overload; with more, everybody waits longer before anybody is refused.
+    pub lag_target_ms: u64,
     /// Lines of one import in work at a time. Fewer would leave the disk idle between flushes.
     pub import_in_flight: usize,
 }
@@ -71,6 +79,7 @@ impl Default for DoorOptions {
             durability: "local",
             request_deadline_ms: 10_000,
             body_timeout_ms: 10_000,
+            lag_target_ms: u64::try_from(admission::TARGET.as_millis()).unwrap_or(u64::MAX),
             import_in_flight: 1_024,
         }
     }
@@ -90,7 +99,10 @@ pub struct FrontDoor {
     /// First part of every request id made here, so that ids of different runs differ.
     run: u64,
     requests: AtomicU64,
+    /// Requests refused for want of time, by all workers.
+    pub(crate) refused: AtomicU64,
     logged: LogBudget,
+    shed: metrics::Counter,
 }
 
 impl FrontDoor {
@@ -110,7 +122,9 @@ impl FrontDoor {
             admin_key,
             run,
             requests: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             logged: LogBudget::default(),
+            shed: metrics::counter!("doorbuster_shed_total", "reason" => "late"),
         }
     }
 
@@ -118,6 +132,23 @@ impl FrontDoor {
     fn is_admin_key(&self, key: &[u8]) -> bool {
         // Comparing hashes of one length in constant time leaks neither content nor length.
         !self.options.admin_key.is_empty() && blake3::hash(key) == self.admin_key
+    }
+
+    /// The reply to a request that this worker has no time for.
+    fn refuse(&self, request: &HttpRequest, request_id: &HeaderValue, overload: Overload) -> HttpResponse {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.shed.increment(1);
+        let draining = self.engine.readiness() == Readiness::Draining;
+        // Behind a proxy it is not the refused who would wait but whoever is sent over this connection next.
+        if !draining && !SHARED.iter().any(|name| request.headers().contains_key(name)) {
+            line::rest(request, overload.rest);
+        }
+        let mut response =
+            problem::overloaded(overload.retry_after_ms, request_id.to_str().unwrap_or(""), request.path());
+        if draining {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response
     }
 
     fn request_id(&self, request: &HttpRequest) -> HeaderValue {
@@ -342,8 +373,17 @@ where
     let Some(door) = request.app_data::<web::Data<FrontDoor>>().cloned() else {
         return HttpResponse::InternalServerError().finish();
     };
+    let stale = line::taken_up(&request);
     let request_id = door.request_id(&request);
     let description = &table::ROUTES[route];
+    if let Some(overload) = admission::refusal(description.standing, stale) {
+        // Nothing but the head was looked at: no key is claimed, nothing begun (law 4).
+        body::discard(&mut payload).await;
+        let response = door.refuse(&request, &request_id, overload);
+        door.meters.record(route, response.status(), started.elapsed());
+        line::replied(&request);
+        return dressed(response, request_id);
+    }
     let outcome = match admit(&request, description, &door) {
         Err(problem) => {
             body::discard(&mut payload).await;
@@ -384,6 +424,7 @@ where
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     let took = started.elapsed();
+    line::replied(&request);
     door.meters.record(route, response.status(), took);
     tracing::debug!(
         method = description.method.name(),
@@ -448,6 +489,8 @@ pub(crate) fn dressed(mut response: HttpResponse, request_id: HeaderValue) -> Ht
 
 /// A reply to a request that no route takes.
 pub(crate) fn stray(request: &HttpRequest, problem: &Problem) -> HttpResponse {
+    line::taken_up(request);
+    line::replied(request);
     let request_id = request
         .app_data::<web::Data<FrontDoor>>()
         .map_or(HeaderValue::from_static("unknown"), |door| door.request_id(request));

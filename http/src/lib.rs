@@ -14,8 +14,10 @@ pub mod routes;
 pub mod server;
 pub mod wire;
 
+mod admission;
 mod body;
 mod headers;
+mod line;
 mod reply;
 
 /// The commit this was built from, where the build was told (`DOORBUSTER_COMMIT`).

@@ -320,7 +320,7 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(retry_after_ms) = self.retry_after_ms {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s(retry_after_ms)));
         }
         if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             headers.insert(ALLOW, allow);
@@ -330,6 +330,35 @@ impl Problem {
         }
         response
     }
+}
+
+/// The reply to a request that is refused because nobody has time for it: as [`Problem::reply`] would write it, without
+/// going through everything that a problem could have. There may be ten of these for each request that is served.
+pub(crate) fn overloaded(retry_after_ms: u64, request_id: &str, instance: &str) -> HttpResponse {
+    let plain =
+        |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\');
+    if !plain(instance) || !plain(request_id) {
+        let problem = Problem::new(Code::Overloaded, OVERLOADED).after(retry_after_ms);
+        return problem.reply(request_id, Some(instance));
+    }
+    let (kind, title) = ("/problems/overloaded", Code::Overloaded.title());
+    let body = format!(
+        r#"{{"type":"{kind}","title":"{title}","status":503,"detail":"{OVERLOADED}","instance":"{instance}","code":"overloaded","request_id":"{request_id}","retryable":true,"retry_after_ms":{retry_after_ms}}}"#
+    );
+    let mut response =
+        HttpResponse::new(StatusCode::SERVICE_UNAVAILABLE).set_body(actix_web::body::BoxBody::new(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s(retry_after_ms)));
+    response
+}
+
+/// What an overload is told as.
+const OVERLOADED: &str = "more is asked than can be answered in time; nothing was begun";
+
+/// As `Retry-After` has it: whole seconds, and one at least.
+fn retry_after_s(retry_after_ms: u64) -> u64 {
+    retry_after_ms.div_ceil(1_000).max(1)
 }
 
 /// When to try again where nothing better is known: one second, about what a restart or a full second of load needs.
@@ -449,5 +478,28 @@ mod tests {
         assert_eq!(body["items"][0]["available"], 1);
         assert_eq!(body["request_id"], "abc");
         assert_eq!(body["instance"], "/v1/reservations");
+    }
+
+    #[test]
+    fn the_quick_way_to_refuse_says_what_the_usual_one_does() {
+        for (instance, request_id) in [
+            ("/v1/reservations", "abc"),
+            ("/v1/skus/\"A", "abc"),
+            ("/v1/skus/\\", "x"),
+            ("/v1/skus/A%20B", "1.2:3"),
+        ] {
+            for retry_after_ms in [50, 1_000, 1_001, 10_000] {
+                let quick = overloaded(retry_after_ms, request_id, instance);
+                let usual = Problem::new(Code::Overloaded, OVERLOADED).after(retry_after_ms);
+                let slow = usual.reply(request_id, Some(instance));
+                assert_eq!(quick.status(), slow.status());
+                assert_eq!(quick.headers().len(), slow.headers().len());
+                for name in [CONTENT_TYPE, RETRY_AFTER] {
+                    assert_eq!(quick.headers().get(&name), slow.headers().get(&name));
+                }
+                let quick = actix_web::body::MessageBody::try_into_bytes(quick.into_body()).unwrap();
+                assert_eq!(quick, usual.body(request_id, Some(instance)), "{instance}");
+            }
+        }
     }
 }

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use actix_cors::Cors;
 use actix_http::HttpService;
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server, ServerHandle};
 use actix_web::http::header;
 use actix_web::middleware::Condition;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use doorbuster_engine::answer::Refusal;
+use tokio::net::TcpStream;
 
+use crate::admission;
 use crate::door::{self, FrontDoor, PrivateListener};
+use crate::line::{self, Socket};
 use crate::problem::Problem;
 use crate::routes;
 
@@ -129,7 +132,37 @@ pub fn listen(address: &str) -> Result<TcpListener, ServerError> {
     socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std).map_err(refuse)
 }
 
-/// Sets the limits that every listener has. A macro, because the server's type cannot be named outside actix-web.
+/// HTTP/1.1 as the public listeners speak it. A macro, because its type cannot be named outside actix-http.
+macro_rules! protocol {
+    ($closing:expr, $keep_alive_s:expr, $head_timeout:expr) => {{
+        let closing = $closing.clone();
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let closing = closing.clone();
+                async move { closing.notified().await }
+            })
+            .keep_alive(Duration::from_secs($keep_alive_s))
+            .client_request_timeout($head_timeout)
+            .client_disconnect_timeout(Duration::from_secs(1))
+    }};
+}
+
+/// The application of one public worker, which attaches to the engine here and begins to watch itself.
+macro_rules! application {
+    ($door:expr, $origins:expr) => {{
+        $door.engine.attach_worker();
+        actix_rt::spawn(admission::keep($door.clone()));
+        let application = App::new()
+            .app_data($door.clone())
+            .wrap(Condition::new(!$origins.is_empty(), cors(&$origins)))
+            .configure(routes::configure)
+            .into_factory()
+            .map_err(|error| error.error_response());
+        map_config(application, |()| AppConfig::default())
+    }};
+}
+
+/// Sets the limits of the other listeners. A macro for the same reason.
 macro_rules! limited {
     ($server:expr, $options:expr) => {
         $server
@@ -143,60 +176,45 @@ macro_rules! limited {
     };
 }
 
-/// The application of one public worker, which attaches to the engine here. A macro for the same reason.
-macro_rules! application {
-    ($door:expr, $origins:expr) => {{
-        $door.engine.attach_worker();
-        App::new()
-            .app_data($door.clone())
-            .wrap(Condition::new(!$origins.is_empty(), cors(&$origins)))
-            .configure(routes::configure)
-    }};
-}
-
 /// The public server. Its workers attach to the door's engine as they start.
+///
+/// Built by hand rather than as an `HttpServer`, which offers neither a socket of our own below its parser nor TLS
+/// without HTTP/2 (that is the proxy's business).
 pub fn public(
     door: web::Data<FrontDoor>,
     listener: TcpListener,
     options: &ServerOptions,
 ) -> Result<Server, ServerError> {
-    let origins = options.cors_origins.clone();
-    if let Some(files) = &options.tls {
-        return encrypted(door, listener, options, tls(files)?);
-    }
-    let server = HttpServer::new(move || application!(door, origins));
-    Ok(limited!(server, options).workers(options.workers).listen(listener)?.run())
-}
-
-/// The public server behind TLS, built by hand to speak HTTP/1.1 only: HTTP/2 is the proxy's business.
-fn encrypted(
-    door: web::Data<FrontDoor>,
-    listener: TcpListener,
-    options: &ServerOptions,
-    tls: rustls::ServerConfig,
-) -> Result<Server, ServerError> {
-    let ServerOptions { head_timeout_ms, keep_alive_s, cors_origins: origins, .. } = options.clone();
     let builder = Server::build()
         .workers(options.workers)
         .max_concurrent_connections(options.connections_max)
         .shutdown_timeout(options.shutdown_timeout_s)
         .disable_signals();
     let closing = builder.graceful_shutdown_signal();
-    let server = builder.listen("encrypted", listener, move || {
-        let closing = closing.clone();
-        let application = application!(door, origins).into_factory().map_err(|error| error.error_response());
-        HttpService::build()
-            .graceful_shutdown_signal(move || {
-                let closing = closing.clone();
-                async move { closing.notified().await }
+    let ServerOptions { head_timeout_ms, keep_alive_s, cors_origins: origins, .. } = options.clone();
+    let server = match &options.tls {
+        Some(files) => {
+            let tls = tls(files)?;
+            builder.listen("encrypted", listener, move || {
+                // Below TLS nobody can tell a head from anything else, so here the library's own time-out stands.
+                let head_timeout = Duration::from_millis(head_timeout_ms);
+                let protocol = protocol!(closing, keep_alive_s, head_timeout).tcp_nodelay(true);
+                protocol.h1(application!(door, origins)).rustls_0_23(tls.clone())
+            })?
+        }
+        None => builder.listen("plain", listener, move || {
+            line::limit(Duration::from_millis(head_timeout_ms), Duration::from_secs(keep_alive_s));
+            let protocol = protocol!(closing, keep_alive_s, Duration::ZERO);
+            let protocol = protocol.on_connect_ext(|socket: &Socket<TcpStream>, data| socket.introduce(data));
+            fn_service(|socket: TcpStream| async {
+                // Refused only by a socket that is gone already, which the first read tells.
+                let _ = socket.set_nodelay(true);
+                let peer = socket.peer_addr().ok();
+                Ok((Socket::new(socket), peer))
             })
-            .tcp_nodelay(true)
-            .keep_alive(Duration::from_secs(keep_alive_s))
-            .client_request_timeout(Duration::from_millis(head_timeout_ms))
-            .client_disconnect_timeout(Duration::from_secs(1))
-            .h1(map_config(application, |()| AppConfig::default()))
-            .rustls_0_23(tls.clone())
-    })?;
+            .and_then(protocol.h1(application!(door, origins)))
+        })?,
+    };
     Ok(server.run())
 }
 

@@ -94,6 +94,9 @@ pub struct ServeArguments {
     /// Requests in the engine at a time; more are refused 503 `overloaded` at once. Each costs about a kilobyte
     #[arg(long, env = "DOORBUSTER_IN_FLIGHT_MAX", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub in_flight_max: u32,
+    /// How late a worker may be, through overload, before new requests are refused 503 `overloaded` in part
+    #[arg(long, env = "DOORBUSTER_LAG_TARGET_MS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60_000), value_name = "MS")]
+    pub lag_target_ms: u64,
     /// How long to go on serving after a shutdown signal, for a balancer to notice that /readyz says 503
     #[arg(long, env = "DOORBUSTER_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
     pub drain_delay_ms: u64,
@@ -159,6 +162,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         },
         request_deadline_ms: arguments.request_deadline_ms,
         body_timeout_ms: arguments.body_timeout_ms,
+        lag_target_ms: arguments.lag_target_ms,
         ..DoorOptions::default()
     };
     let door = web::Data::new(FrontDoor::new(engine.clone(), door_options));

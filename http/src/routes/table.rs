@@ -70,6 +70,17 @@ pub enum Body {
     Stream(&'static str),
 }
 
+/// Where a route stands when not everybody can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Never refused: health, figures, the operators' own calls, pages of the documentation.
+    Always,
+    /// Goes on with something begun: a half-done checkout is worth more than a new one.
+    Begun,
+    /// Begins something, or looks around.
+    New,
+}
+
 /// One documented success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Success {
@@ -137,6 +148,8 @@ pub struct Route {
     pub description: &'static str,
     /// Who may call.
     pub access: Access,
+    /// Where it stands under overload.
+    pub standing: Standing,
     /// Whether an `Idempotency-Key` is taken.
     pub key: Key,
     /// What its body must be.
@@ -173,6 +186,7 @@ const fn route(method: Method, path: &'static str, name: &'static str, summary: 
         summary,
         description: "",
         access: Access::Open,
+        standing: Standing::Begun,
         key: Key::Unused,
         body: Body::Unused,
         body_bytes_max: BODY_BYTES_MAX,
@@ -201,7 +215,12 @@ impl Route {
     }
 
     const fn access(self, access: Access) -> Self {
-        Self { access, ..self }
+        let standing = if matches!(access, Access::Admin) { Standing::Always } else { self.standing };
+        Self { access, standing, ..self }
+    }
+
+    const fn stands(self, standing: Standing) -> Self {
+        Self { standing, ..self }
     }
 
     const fn key(self, key: Key) -> Self {
@@ -245,25 +264,30 @@ const AFTER: Parameter =
 pub static ROUTES: &[Route] = &[
     get("/v1/skus", "list_skus", "List the catalogue")
         .group("catalogue")
+        .stands(Standing::New)
         .query(&[parameter("in_stock", ParameterKind::Boolean, "Only SKUs that can (or cannot) be bought now."), LIMIT, AFTER])
         .answers(&[ok(200, "SkuList", "SKUs in the order of their names.")]),
     get("/v1/skus/{sku}", "get_sku", "Show a SKU")
         .group("catalogue")
+        .stands(Standing::New)
         .answers(&[ok(200, "SkuResponse", "The SKU.")])
         .refuses(&[Code::NotFound]),
     get("/v1/skus/{sku}/availability", "get_availability", "What can be sold of a SKU now")
         .group("catalogue")
+        .stands(Standing::New)
         .more("Answered from memory without asking the SKU's actor: cheap enough for every page view. Advisory; may be a flush ahead of the disk.")
         .versions(Versions::Read)
         .answers(&[ok(200, "Availability", "What can be sold.")])
         .refuses(&[Code::NotFound]),
     get("/v1/availability", "list_availability", "What can be sold of several SKUs now")
         .group("catalogue")
+        .stands(Standing::New)
         .query(&[parameter("sku", ParameterKind::Texts, "1 to 100 SKUs.")])
         .answers(&[ok(200, "AvailabilityList", "In the order asked.")])
         .refuses(&[Code::NotFound]),
     post("/v1/reservations", "create_reservation", "Reserve units")
         .group("reservations")
+        .stands(Standing::New)
         .more("Sets units aside until they are committed, released or their time is over. All lines or none, unless `partial`. The key names the reservation: a retry answers the same bytes.")
         .key(Key::Required)
         .body(Body::Json("ReservationRequest"))
@@ -271,6 +295,7 @@ pub static ROUTES: &[Route] = &[
         .refuses(&[Code::NotFound, Code::InsufficientStock]),
     post("/v1/reservations/batch", "create_reservations", "Make many independent reservations")
         .group("reservations")
+        .stands(Standing::New)
         .more("For gateways that gather many shoppers: each item is a reservation of its own with its own key and verdict, all behind one durable wait.")
         .body(Body::Json("BatchRequest"))
         .body_bytes_max(LINES_BYTES_MAX)
@@ -298,6 +323,7 @@ pub static ROUTES: &[Route] = &[
         .refuses(&[Code::NotFound, Code::IllegalTransition, Code::ReservationExpired]),
     post("/v1/carts", "create_cart", "Make a cart")
         .group("carts")
+        .stands(Standing::New)
         .key(Key::Accepted)
         .body(Body::Json("CartRequest"))
         .body_bytes_max(LINES_BYTES_MAX)
@@ -463,20 +489,26 @@ pub static ROUTES: &[Route] = &[
         .access(Access::Admin)
         .answers(&[ok(200, "ActorDetail", "Its figures, state and last messages.")])
         .refuses(&[Code::NotFound]),
-    get("/livez", "live", "Whether the process lives").answers(&[ok(200, "Health", "It does.")]),
+    get("/livez", "live", "Whether the process lives")
+        .stands(Standing::Always).answers(&[ok(200, "Health", "It does.")]),
     get("/readyz", "ready", "Whether it serves")
+        .stands(Standing::Always)
         .more("503 while recovering or draining; a missing database behind the engine does not make it unready.")
         .answers(&[ok(200, "Health", "It does.")])
         .refuses(&[Code::Recovering, Code::Draining]),
-    get("/version", "version", "What runs here").answers(&[ok(200, "Version", "Version and durability.")]),
+    get("/version", "version", "What runs here")
+        .stands(Standing::Always).answers(&[ok(200, "Version", "Version and durability.")]),
     get("/metrics", "metrics", "Metrics for Prometheus")
         .access(Access::Admin)
         .answers(&[Success { status: 200, schema: None, description: "Text exposition format." }]),
     get("/openapi.json", "openapi", "This description")
+        .stands(Standing::Always)
         .answers(&[Success { status: 200, schema: None, description: "OpenAPI 3.1." }]),
     get("/docs", "docs", "This description, for reading")
+        .stands(Standing::Always)
         .answers(&[Success { status: 200, schema: None, description: "HTML." }]),
     get("/problems/{code}", "problem_page", "What a problem means and what to do")
+        .stands(Standing::Always)
         .answers(&[Success { status: 200, schema: None, description: "HTML." }])
         .refuses(&[Code::NotFound]),
 ];
