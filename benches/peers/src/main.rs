@@ -12,6 +12,7 @@ mod generator;
 mod goals;
 mod measure;
 mod options;
+mod overload;
 mod plan;
 mod process;
 mod programs;
@@ -36,6 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(version, about = "The engine and its peers, measured side by side")]
 enum Command {
     Measure(Box<Options>),
+    Overload(overload::Options),
+    Idle(overload::idle::Options),
     #[command(hide = true)]
     Noop(servers::noop::Arguments),
     #[command(hide = true)]
@@ -45,6 +48,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Measure(options) => measure(*options),
+        Command::Overload(options) => overload::measure(&options),
+        Command::Idle(options) => overload::idle::measure(&options),
         Command::Noop(arguments) => servers::noop::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Typical(arguments) => servers::typical::run(&arguments).map(|()| ExitCode::SUCCESS),
     };

@@ -112,6 +112,22 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Options {
+    /// The engine alone, for the measurements beside the rows.
+    pub(crate) fn of_engine(
+        engine: Option<PathBuf>,
+        directory: Option<PathBuf>,
+        workers: Option<usize>,
+    ) -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            options: Options,
+        }
+        let defaults =
+            <Defaults as clap::Parser>::parse_from(["peers", "--contenders", "engine", "--no-syncs"]);
+        Self { engine, directory, engine_workers: workers, ..defaults.options }
+    }
+
     /// Connections of a row.
     pub(crate) fn connections(&self, row: Row) -> usize {
         match row {

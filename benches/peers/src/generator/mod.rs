@@ -9,6 +9,7 @@
 //! answer, an open loop with a clock finer than a millisecond, and the very same loop for HTTP and for Redis. It costs
 //! about what wrk does: two system calls a request and a share of one more. Start at [`drive`].
 
+pub(crate) mod crowd;
 pub(crate) mod requests;
 pub(crate) mod wire;
 
