@@ -14,6 +14,7 @@ pub mod checker;
 pub mod clients;
 pub mod common;
 pub mod disk;
+pub mod ending;
 pub mod host;
 #[cfg(feature = "mutants")]
 pub mod hunt;
