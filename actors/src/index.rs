@@ -232,6 +232,14 @@ impl RequestIndex {
         self.forget_if(key, |stage| matches!(stage, Stage::Open(_)));
     }
 
+    /// A coordinator is over. One that was asked without a key was told of as running at a start, so that it is found by its id,
+    /// and has no request whose refusal would take it out (law 11).
+    pub(crate) fn close_coordinator(&self, entity: &EntityKey) {
+        if let EntityKey::Reservation(id) = entity {
+            self.close(id.request_key());
+        }
+    }
+
     /// What [`Mutant::ForgetIdempotencyAtPassivation`] does wrong.
     pub(crate) fn forget_answers_of(&self, entity: &EntityKey) {
         self.slots.retain(|_, slot| match (&slot.stage, entity) {
@@ -381,6 +389,22 @@ mod tests {
         assert!(index.claim(stamp(1, 8)).is_err(), "the twin still holds the key");
         drop(twin);
         assert!(index.claim(stamp(1, 8)).is_ok(), "law 4: refused twice, so the key is free");
+    }
+
+    #[test]
+    fn a_coordinator_that_is_over_leaves_no_key_open_and_takes_none_that_is_told_or_on_its_way() {
+        let over = EntityKey::Reservation(RequestKey(1).reservation());
+        let index = RequestIndex::new(10, u64::MAX);
+        index.open(stamp(1, 0), Home::Reservation);
+        index.close_coordinator(&over);
+        assert!(index.stage(RequestKey(1)).is_none(), "law 11: refused, and asked without a key");
+        let retry = index.claim(stamp(1, 7)).unwrap();
+        index.close_coordinator(&over);
+        assert!(index.claim(stamp(1, 8)).is_err(), "law 5: a retry holds the key");
+        drop(retry);
+        index.settle(stamp(1, 7), Arc::new(Answer::CartDeleted), Timestamp(5));
+        index.close_coordinator(&over);
+        assert!(matches!(index.stage(RequestKey(1)), Some(Stage::Settled(_))), "law 5: it was told");
     }
 
     #[test]

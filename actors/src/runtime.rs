@@ -325,6 +325,8 @@ impl Shared {
         let sequence = stored.sequence;
         if exists {
             recall_running(entity, &stored.snapshot, &self.index);
+        } else {
+            self.index.close_coordinator(entity);
         }
         Ok(Rebuilt { stored: exists.then_some(stored), sequence, untold, spilled })
     }

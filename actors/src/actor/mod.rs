@@ -377,6 +377,7 @@ impl EntityActor {
         self.arm_timer();
         if self.snapshot.is_over() {
             self.over = true;
+            self.worker.shared.index.close_coordinator(&self.entity);
             self.worker.forget(&self.entity, self.sequence, self.armed);
         }
     }
