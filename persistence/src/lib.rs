@@ -5,7 +5,8 @@
 //!
 //! The way in: [`disk::Disk`] is the machine underneath; [`directory::DataDirectory`] locks the place, [`recovery::recover`] makes the world and the journal
 //! from it, [`writer::JournalWriter`] carries batches to the disk while serving, [`checkpoint::CheckpointStore`] keeps
-//! restarts short, [`archive::archive_segments`] clears behind it, [`verify::verify`] proves all of it offline.
+//! restarts short, [`archive::archive_segments`] clears behind it, [`tail::JournalTail`] follows the journal,
+//! [`verify::verify`] proves all of it offline.
 
 pub mod archive;
 pub mod checkpoint;
@@ -22,6 +23,7 @@ pub mod record;
 pub mod recovery;
 pub mod segment;
 pub mod space;
+pub mod tail;
 pub mod verify;
 pub mod writer;
 

@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod directories;
+mod following;
 mod goldens;
 mod journals;
 mod killing;

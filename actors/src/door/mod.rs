@@ -1,6 +1,7 @@
 //! The engine's calls, by resource. Each finds the actor, sends one command, waits for the verdict.
 
 mod carts;
+mod following;
 mod inspect;
 mod orders;
 mod reservations;

@@ -14,7 +14,6 @@ mod measure;
 mod options;
 mod overload;
 mod plan;
-mod process;
 mod programs;
 mod report;
 mod servers;
@@ -25,6 +24,7 @@ use std::process::{Command as Process, ExitCode};
 use clap::Parser;
 
 use contenders::Arena;
+use doorbuster_servers::process;
 use options::Options;
 use programs::Programs;
 use report::{Circumstances, Report, Versions};

@@ -10,8 +10,8 @@ use crate::contenders::{Arena, Stand, bench};
 use crate::figures::{MachineCpu, cpu_of_tree};
 use crate::generator::{Border, Load, Pace, Seen, drive};
 use crate::plan::{Contender, Row, Turn, turns};
-use crate::process::interrupted;
 use crate::syncs;
+use doorbuster_servers::process::interrupted;
 
 /// What one run found.
 #[derive(Clone, Debug, Serialize)]

@@ -11,7 +11,7 @@ use super::Arena;
 use crate::answers::Answers;
 use crate::ask::{call, demand, field};
 use crate::generator::requests::{SOLD_OUT, sku};
-use crate::process::{Server, Start, free_port};
+use doorbuster_servers::process::{Server, Start, free_port};
 
 /// The engine's admin key, of this measurement only.
 const ADMIN_KEY: &str = "peers-admin-key-0123456789abcdef";

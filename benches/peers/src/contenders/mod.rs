@@ -18,8 +18,8 @@ use crate::answers::Answers;
 use crate::generator::requests::{Repeated, Script, Shoppers};
 use crate::options::Options;
 use crate::plan::{Contender, Row};
-use crate::process::Server;
 use crate::programs::Programs;
+use doorbuster_servers::process::Server;
 
 /// Where all turns take place.
 #[derive(Debug)]

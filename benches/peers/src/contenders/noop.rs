@@ -5,7 +5,7 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use super::Arena;
-use crate::process::{Server, Start, accepts, free_port};
+use doorbuster_servers::process::{Server, Start, accepts, free_port};
 
 /// Starts it with `workers` workers.
 pub(crate) fn start(arena: &Arena, place: &Path, workers: usize) -> anyhow::Result<Server> {

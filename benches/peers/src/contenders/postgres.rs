@@ -4,22 +4,20 @@
 //! of a run. Durability is its default and untouched: `fsync` and `synchronous_commit` are on. The socket spares it TCP.
 
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use doorbuster_servers::postgres::{make_cluster, user};
 use rustix::process::Signal;
 
 use super::{Arena, Stand};
 use crate::generator::{Load, Seen};
 use crate::measure::Spent;
 use crate::plan::{Contender, Row};
-use crate::process::{Server, Start, accepts, command, free_port, interrupted};
-
-/// The user as whom it runs where this program is root: Postgres refuses to be root.
-const USER: &str = "postgres";
+use doorbuster_servers::process::{Server, Start, accepts, command, free_port, interrupted};
 
 /// One prepared statement a reservation: the row is locked for as long as a statement takes, no round trip between.
 const BEST_FORM: &str = "WITH taken AS (UPDATE inventory SET reserved = reserved + 1 \
@@ -27,43 +25,15 @@ const BEST_FORM: &str = "WITH taken AS (UPDATE inventory SET reserved = reserved
      INSERT INTO hold (inventory_id, quantity, expires_at) \
      SELECT id, 1, now() + interval '10 minutes' FROM taken;\n";
 
-/// The user to run as; `None`: as whoever we are.
-fn user() -> Option<&'static str> {
-    rustix::process::getuid().is_root().then_some(USER)
-}
-
 /// The cluster's directory; made at the first call.
 fn cluster(arena: &Arena) -> anyhow::Result<PathBuf> {
     let home = arena.path().join("postgres");
     if home.exists() {
         return Ok(home);
     }
-    std::fs::create_dir(&home)?;
-    if let Some(user) = user() {
-        // Its files are its own; on the way there it may pass, not look.
-        std::fs::set_permissions(arena.path(), Permissions::from_mode(0o711))?;
-        let id = |flag: &str| -> anyhow::Result<u32> {
-            let line = crate::figures::first_line(Command::new("id").arg(flag).arg(user));
-            Ok(line
-                .with_context(|| format!("there is no user {user}; the package postgresql makes it"))?
-                .parse()?)
-        };
-        chown(&home, Some(id("-u")?), Some(id("-g")?))?;
-    }
-    let output = command(&program(arena, "initdb")?, user())
-        .args([
-            "--auth=trust",
-            "--username=postgres",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--pgdata",
-        ])
-        .arg(home.join("data"))
-        .current_dir(&home)
-        .output()
-        .context("initdb cannot be run")?;
-    anyhow::ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+    // Its files are its own user's; on the way there it may pass, not look.
+    std::fs::set_permissions(arena.path(), Permissions::from_mode(0o711))?;
+    make_cluster(arena.programs.postgres.as_ref().context("PostgreSQL's programs")?, &home)?;
     Ok(home)
 }
 

@@ -1,18 +1,16 @@
 //! Redis with a Lua script, every command on the disk before its answer. Over TCP as its users have it, by the same
 //! generator as the others, and without HTTP in its way.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use doorbuster_servers::redis::say;
 use rustix::process::Signal;
 
 use super::Arena;
 use super::engine::AMPLE;
-use crate::generator::wire::command;
-use crate::process::{Server, Start, free_port};
+use doorbuster_servers::process::{Server, Start, free_port};
 
 const RESERVE: &str = include_str!("reserve.lua");
 
@@ -68,25 +66,4 @@ pub(super) fn granted(arena: &Arena, address: SocketAddr) -> anyhow::Result<u64>
     let answer = say(address, &["EVAL", RESERVED, "0", &arena.options.skus.to_string()])?;
     let sum = answer.strip_prefix(':').and_then(|sum| sum.parse().ok());
     sum.with_context(|| format!("Redis counted {answer}"))
-}
-
-/// One command on a connection of its own, and its answer, all lines of it.
-fn say(address: SocketAddr, words: &[&str]) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let request = command(words);
-    stream.write_all(request.as_bytes())?;
-    let mut received = vec![];
-    let mut chunk = [0; 1_024];
-    loop {
-        let text = String::from_utf8_lossy(&received);
-        // A bulk text is two lines, everything else that is asked here is one.
-        let lines = if text.starts_with('$') { 2 } else { 1 };
-        if text.matches("\r\n").count() >= lines {
-            return Ok(text.trim_end().to_owned());
-        }
-        let count = stream.read(&mut chunk)?;
-        anyhow::ensure!(count > 0, "Redis closed the connection");
-        received.extend_from_slice(&chunk[..count]);
-    }
 }

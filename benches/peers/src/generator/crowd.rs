@@ -19,7 +19,7 @@ use rustix::event::epoll;
 
 use super::requests::Script;
 use super::{Connection, histogram, nanoseconds};
-use crate::process::interrupted;
+use doorbuster_servers::process::interrupted;
 
 /// How a stretch of time is loaded.
 #[derive(Clone, Copy, Debug)]

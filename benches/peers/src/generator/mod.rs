@@ -23,7 +23,7 @@ use hdrhistogram::Histogram;
 use rustix::event::epoll;
 
 use crate::figures;
-use crate::process::interrupted;
+use doorbuster_servers::process::interrupted;
 use requests::Script;
 
 /// How requests come.

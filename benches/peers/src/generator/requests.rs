@@ -157,7 +157,7 @@ impl Repeated {
             "600",
             "shopper-0123456789",
         ];
-        let text = wire::command(&words);
+        let text = doorbuster_servers::redis::command(&words);
         Self { template: Template::new(&text), skus, turn: 0, wanted: Wanted::Status(201), is_redis: true }
     }
 }

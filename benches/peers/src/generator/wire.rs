@@ -1,7 +1,5 @@
 //! Where an answer ends and what it says, for HTTP/1.1 and for Redis' protocol. As little as a fair client must read.
 
-use std::fmt::Write as _;
-
 use memchr::memmem;
 
 /// A whole answer at the beginning of what was received.
@@ -66,16 +64,6 @@ pub(crate) fn redis(bytes: &[u8]) -> Result<Option<Answer<'_>>, Malformed> {
         Some(_) | None => return Err("neither an integer nor an error"),
     };
     Ok(Some(Answer { status, body: line, length: end + 1 }))
-}
-
-/// A command in Redis' protocol.
-pub(crate) fn command(words: &[&str]) -> String {
-    let mut text = format!("*{}\r\n", words.len());
-    for word in words {
-        // Into memory, which does not fail.
-        let _ = write!(text, "${}\r\n{word}\r\n", word.len());
-    }
-    text
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::contenders::Arena;
 use crate::figures;
 use crate::generator::{Load, Pace, drive};
 use crate::plan::{Contender, Row};
-use crate::process::{catch_signals, interrupted};
 use crate::programs::Programs;
+use doorbuster_servers::process::{catch_signals, interrupted};
 
 /// Measure what idle, slow and half-open connections cost the others
 ///

@@ -19,8 +19,8 @@ use crate::contenders::{Arena, Stand};
 use crate::figures;
 use crate::generator::crowd::{Crowd, Stretch};
 use crate::plan::{Contender, Row};
-use crate::process::catch_signals;
 use crate::programs::Programs;
+use doorbuster_servers::process::catch_signals;
 use quota::Quota;
 
 /// Measure the engine under a multiple of what it can grant

@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -25,14 +26,14 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Whether Ctrl-C was pressed or SIGTERM came: whoever waits ends, and everything is stopped on the way out.
-pub(crate) fn interrupted() -> bool {
+pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// Catches Ctrl-C and SIGTERM. The second one ends this process at once; the kernel then ends the servers.
-pub(crate) fn catch_signals() -> anyhow::Result<()> {
+pub fn catch_signals() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (ready, is_ready) = mpsc::channel();
     std::thread::spawn(move || {
         runtime.block_on(async {
             let kind = tokio::signal::unix::SignalKind::terminate();
@@ -61,7 +62,7 @@ pub(crate) fn catch_signals() -> anyhow::Result<()> {
 const EXIT_INTERRUPTED: i32 = 130;
 
 /// A port of this machine where nobody listens: the one given, or any.
-pub(crate) fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
+pub fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
     let port = wanted.unwrap_or(0);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
         anyhow::anyhow!(
@@ -74,11 +75,11 @@ pub(crate) fn free_port(wanted: Option<u16>) -> anyhow::Result<u16> {
 
 /// A child process that listens; stopped when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     name: &'static str,
     child: Child,
     /// Where it listens; Postgres only in a directory of its own.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     log: PathBuf,
     stop_signal: Signal,
     is_stopped: bool,
@@ -86,26 +87,27 @@ pub(crate) struct Server {
 
 /// How a server is started.
 #[derive(Debug)]
-pub(crate) struct Start<'a> {
+pub struct Start<'a> {
     /// For messages.
-    pub(crate) name: &'static str,
-    /// The program and its arguments.
-    pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<String>,
+    pub name: &'static str,
+    /// The program.
+    pub program: PathBuf,
+    /// What it is told.
+    pub arguments: Vec<String>,
     /// Variables of its environment.
-    pub(crate) environment: Vec<(&'static str, String)>,
+    pub environment: Vec<(&'static str, String)>,
     /// The port that it was told to use.
-    pub(crate) port: u16,
+    pub port: u16,
     /// Where it says what it has to say.
-    pub(crate) log: &'a Path,
+    pub log: &'a Path,
     /// As which user; `None` as the own one.
-    pub(crate) user: Option<&'a str>,
+    pub user: Option<&'a str>,
     /// What ends it in an orderly way.
-    pub(crate) stop_signal: Signal,
+    pub stop_signal: Signal,
 }
 
 /// `program` as a child that dies with this process, as `user` if one is named.
-pub(crate) fn command(program: &Path, user: Option<&str>) -> Command {
+pub fn command(program: &Path, user: Option<&str>) -> Command {
     // `setpriv` (util-linux) becomes the program, so the process' number stays. It sets the signal last: a change of
     // the user would take it back.
     let mut command = Command::new("setpriv");
@@ -120,19 +122,16 @@ pub(crate) fn command(program: &Path, user: Option<&str>) -> Command {
 
 impl Server {
     /// Starts it and waits until `ready` says so.
-    pub(crate) fn start(
+    pub fn start(
         start: Start<'_>,
         ready: impl Fn(SocketAddr) -> anyhow::Result<bool>,
     ) -> anyhow::Result<Self> {
         let name = start.name;
         free_port(Some(start.port)).with_context(|| format!("{name} was not started"))?;
         let log = File::options().create(true).append(true).open(start.log)?;
-        let child = command(&start.program, start.user)
-            .args(&start.arguments)
-            .envs(start.environment)
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
+        let mut command = command(&start.program, start.user);
+        command.args(&start.arguments).envs(start.environment).stdout(log.try_clone()?).stderr(log);
+        let child = spawn(command)
             .with_context(|| format!("{name} ({}) cannot be run by setpriv", start.program.display()))?;
         let mut server = Self {
             name,
@@ -160,12 +159,36 @@ impl Server {
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// Sends a signal to it and to every process below it: Postgres' backends are sessions of their own.
+    pub fn signal(&self, signal: Signal) {
+        for pid in family(self.pid()) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                // It may have ended meanwhile.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+
+    /// Kills it and every process below it, as a power cut would, and waits until they are gone.
+    pub fn kill(mut self) -> anyhow::Result<()> {
+        self.is_stopped = true;
+        let all = family(self.pid());
+        self.signal(Signal::KILL);
+        self.child.wait()?;
+        let began = Instant::now();
+        while all.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+            anyhow::ensure!(began.elapsed() < STOP_PATIENCE, "{} left processes behind", self.name);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
     /// Fails if it ended by itself.
-    pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
+    pub fn check_alive(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
@@ -176,7 +199,7 @@ impl Server {
     }
 
     /// Stops it in an orderly way.
-    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+    pub fn stop(mut self) -> anyhow::Result<()> {
         let status = self.end()?;
         match status {
             Some(_) => Ok(()),
@@ -190,6 +213,7 @@ impl Server {
         let pid = Pid::from_child(&self.child);
         // It may have ended meanwhile; the wait below tells.
         let _ = kill_process(pid, self.stop_signal);
+        self.signal(Signal::CONT);
         let began = Instant::now();
         while began.elapsed() < STOP_PATIENCE {
             if let Some(status) = self.child.try_wait()? {
@@ -203,7 +227,7 @@ impl Server {
     }
 
     /// The end of its log.
-    pub(crate) fn last_words(&self) -> String {
+    pub fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
@@ -218,8 +242,49 @@ impl Drop for Server {
     }
 }
 
+/// Spawns from a thread that lasts as long as this process: the kernel tells a child of the death of the *thread* that
+/// made it, and a test's thread ends with the test.
+fn spawn(command: Command) -> anyhow::Result<Child> {
+    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, orders) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in orders {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let (reply, answer) = mpsc::channel();
+    spawner.send((command, reply)).context("the thread that starts servers has ended")?;
+    Ok(answer.recv().context("the thread that starts servers has ended")??)
+}
+
+/// A process and all below it.
+fn family(root: u32) -> Vec<u32> {
+    let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // Behind the name in brackets, which may hold anything: state, then the parent.
+            Some((pid, stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut all = vec![root];
+    let mut at = 0;
+    while let Some(parent) = all.get(at).copied() {
+        all.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    all
+}
+
 /// Whether somebody accepts connections at `address`.
-pub(crate) fn accepts(address: SocketAddr) -> bool {
+pub fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
 }
 
@@ -261,6 +326,21 @@ mod tests {
         .unwrap_err();
         let pid = *pid.downcast::<u32>().unwrap();
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is still there");
+    }
+
+    #[test]
+    fn a_server_outlives_the_thread_that_started_it_and_a_pause() {
+        let port = free_port(None).unwrap();
+        let mut server =
+            std::thread::spawn(move || Server::start(sleeper(port), |_| Ok(true)).unwrap()).join().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        server.check_alive().unwrap();
+        server.signal(Signal::STOP);
+        server.stop().unwrap();
+        let killed = Server::start(sleeper(port), |_| Ok(true)).unwrap();
+        let pid = killed.pid();
+        killed.kill().unwrap();
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[test]
