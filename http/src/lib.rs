@@ -16,6 +16,7 @@ pub mod wire;
 
 mod admission;
 mod body;
+mod call;
 mod headers;
 mod line;
 mod reply;

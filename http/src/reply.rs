@@ -10,7 +10,8 @@ use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use doorbuster_engine::answer::{Answer, CheckoutResult};
 use serde::Serialize;
 
-use crate::door::{Call, IDEMPOTENT_REPLAYED};
+use crate::call::Call;
+use crate::door::IDEMPOTENT_REPLAYED;
 use crate::problem::Problem;
 use crate::wire::from_engine;
 use crate::wire::responses::CheckoutPending;

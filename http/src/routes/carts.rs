@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use doorbuster_engine::identity::CartId;
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::problem::{Code, Problem};
 use crate::reply::{changed, read};
 use crate::wire::requests::{CartRequest, CheckoutRequest, LinesRequest, QuantityRequest};

@@ -16,7 +16,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use metrics::counter;
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::metrics::IMPORT_LINES_TOTAL;
 use crate::problem::{Code, Problem};
 use crate::reply::ok;

@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::identity::OrderId;
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::problem::Problem;
 use crate::reply::{self, changed, ok, versioned};
 use crate::wire::requests::{FulfilmentRequest, RefundRequest};

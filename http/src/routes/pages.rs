@@ -8,7 +8,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::problem::{Code, Problem};
 use crate::reply::json_reply;
 

@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use doorbuster_engine::answer::{Answer, Refusal};
 use doorbuster_engine::identity::ReservationId;
 
-use crate::door::{Call, checked_key};
+use crate::call::{Call, checked_key};
 use crate::problem::Problem;
 use crate::reply::{changed, json_reply, read};
 use crate::wire::requests::{

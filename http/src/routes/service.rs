@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use doorbuster_engine::answer::Refusal;
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::problem::{Code, Problem};
 use crate::reply::ok;
 use crate::wire::responses::{Health, Version};

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use doorbuster_engine::answer::{Missing, Refusal};
 use doorbuster_engine::identity::Sku;
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::problem::Problem;
 use crate::reply::{json, ok, versioned};
 use crate::wire::from_engine;

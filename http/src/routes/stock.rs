@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::IF_MATCH;
 use doorbuster_engine::identity::{Position, Sku};
 
-use crate::door::Call;
+use crate::call::Call;
 use crate::problem::{Code, Problem};
 use crate::reply::{self, changed, ok, versioned};
 use crate::wire::requests::{AdjustmentRequest, SkuRequest, StockRequest};
