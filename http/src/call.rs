@@ -24,6 +24,8 @@ pub(crate) struct Call {
     pub(crate) request: HttpRequest,
     /// Its route.
     pub(crate) route: &'static Route,
+    /// Its route's place in the table.
+    pub(crate) place: usize,
     /// The door it came through.
     pub(crate) door: web::Data<FrontDoor>,
     /// When its caller is told that time ran out.
@@ -125,6 +127,16 @@ impl Call {
         match self.cart_token() {
             "" => engine.ticket("anonymous", key, method, path, body, self.deadline),
             token => engine.ticket(&format!("cart:{token}"), key, method, path, body, self.deadline),
+        }
+    }
+
+    /// Counts a reservation against its customer's limits, where there are any.
+    pub(crate) async fn count_customer(&self, customer: Option<&str>) -> Result<(), Problem> {
+        match (&self.door.options.limits, customer) {
+            (Some(limits), Some(customer)) if !self.admin && limits.counts_customers(self.place) => {
+                Box::pin(limits.check_customer(self.place, customer)).await
+            }
+            (Some(_), Some(_)) | (None, _) | (_, None) => Ok(()),
         }
     }
 

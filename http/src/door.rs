@@ -6,6 +6,8 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use crate::admission::{self, Overload};
 use crate::body;
 use crate::call::Call;
 use crate::headers;
+use crate::limits::{Decision, RateLimits};
 use crate::line;
 use crate::metrics::Meters;
 use crate::problem::{self, Code, Problem};
@@ -62,6 +65,8 @@ pub struct DoorOptions {
     /// How late a worker may be, in milliseconds, before new requests are refused in part. With less, a busy neighbour on
     /// the machine passes for overload; with more, everybody waits longer before anybody is refused.
     pub lag_target_ms: u64,
+    /// How often strangers may ask; absent: as often as they like.
+    pub limits: Option<Arc<RateLimits>>,
     /// Lines of one import in work at a time. Fewer would leave the disk idle between flushes.
     pub import_in_flight: usize,
 }
@@ -75,6 +80,7 @@ impl Default for DoorOptions {
             request_deadline_ms: 10_000,
             body_timeout_ms: 10_000,
             lag_target_ms: u64::try_from(admission::TARGET.as_millis()).unwrap_or(u64::MAX),
+            limits: None,
             import_in_flight: 1_024,
         }
     }
@@ -200,7 +206,17 @@ where
         line::replied(&request);
         return dressed(response, request_id);
     }
-    let outcome = match admit(&request, description, &door) {
+    let mut decision = None;
+    let mut admitted = admit(&request, description, &door);
+    if let Some(limits) = &door.options.limits
+        && !matches!(admitted, Ok(true))
+    {
+        // A wrong admin key counts too, so that none can be guessed by trying.
+        let (counted, problem) = limited(limits, &request, route).await;
+        admitted = problem.map_or(admitted, Err);
+        decision = Some(Box::new(counted));
+    }
+    let outcome = match admitted {
         Err(problem) => {
             body::discard(&mut payload).await;
             Err(problem)
@@ -210,6 +226,7 @@ where
             let call = Call {
                 request: request.clone(),
                 route: description,
+                place: route,
                 door: door.clone(),
                 deadline,
                 request_id: request_id.clone(),
@@ -239,6 +256,9 @@ where
         // A connection kept now would be cut under some later request, whose caller could not tell what became of it.
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
+    if let Some(decision) = decision {
+        decision.write(response.headers_mut());
+    }
     let took = started.elapsed();
     line::replied(&request);
     door.meters.record(route, response.status(), took);
@@ -251,6 +271,16 @@ where
         "answered"
     );
     dressed(response, request_id)
+}
+
+/// Counts a request against its limits. Boxed: hardly any request has to wait for a count, and all would carry its state.
+fn limited<'a>(
+    limits: &'a RateLimits,
+    request: &'a HttpRequest,
+    route: usize,
+) -> Pin<Box<dyn Future<Output = (Decision, Option<Problem>)> + 'a>> {
+    let token = request.headers().get(&CART_TOKEN).and_then(|token| token.to_str().ok()).unwrap_or("");
+    Box::pin(limits.check(request, route, token))
 }
 
 /// Checks who calls; says whether it is the admin.

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod client;
 pub mod door;
+pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;

@@ -12,6 +12,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::limits::{RATE_LIMIT_ALONE_TOTAL, RATE_LIMITED_TOTAL};
 use crate::routes::table::ROUTES;
 
 /// Requests answered, by route, method and status.
@@ -69,6 +70,11 @@ fn describe() {
         "Time from a request's head to its reply."
     );
     describe_gauge!(BUILD_INFO, "What runs here, as labels; always 1.");
+    describe_counter!(RATE_LIMITED_TOTAL, "Requests refused because somebody asked too often.");
+    describe_counter!(
+        RATE_LIMIT_ALONE_TOTAL,
+        "Decisions by this instance alone, because the shared count did not answer."
+    );
     describe_counter!(IMPORT_LINES_TOTAL, "Lines taken by imports.");
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => crate::COMMIT.unwrap_or("unknown")).set(1.0);
 }

@@ -98,6 +98,8 @@ codes! {
         "Use a new key for a new intention; a key belongs to one method, path and body.";
     PreconditionRequired, "precondition_required", 428, false, "If-Match is needed",
         "Read the stock and send its ETag in If-Match, so that nobody's change is overwritten unseen.";
+    RateLimited, "rate_limited", 429, true, "Asked too often",
+        "Wait for Retry-After and repeat with the same key; the RateLimit header tells which limit it was. Nothing was begun.";
     Internal, "internal", 500, false, "An error inside the engine",
         "Report the request_id; a retry with the same Idempotency-Key is safe and tells what became of the request.";
     Overloaded, "overloaded", 503, true, "Too much at once",
@@ -247,6 +249,12 @@ impl Problem {
     pub fn body_too_slow() -> Self {
         let detail = "the request body did not arrive in time; nothing was begun";
         Self { status: StatusCode::REQUEST_TIMEOUT, ..Self::new(Code::DeadlineExceeded, detail) }
+    }
+
+    /// A limit on how often somebody may ask is used up.
+    pub(crate) fn rate_limited(limit: &str, retry_after_ms: u64) -> Self {
+        let detail = format!("the limit `{limit}` is used up for now; nothing was begun");
+        Self::new(Code::RateLimited, detail).after(retry_after_ms)
     }
 
     /// The version asked for is not the present one.

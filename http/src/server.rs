@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::admission;
 use crate::door::{self, FrontDoor, PrivateListener};
+use crate::limits;
 use crate::line::{self, Socket};
 use crate::problem::Problem;
 use crate::routes;
@@ -321,6 +322,8 @@ fn cors(origins: &[String]) -> Cors {
             header::RETRY_AFTER,
             door::REQUEST_ID.clone(),
             door::IDEMPOTENT_REPLAYED.clone(),
+            limits::RATE_LIMIT.clone(),
+            limits::RATE_LIMIT_POLICY.clone(),
         ])
         .max_age(600);
     for origin in origins {

@@ -18,6 +18,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::logging::{self, LogFormat};
 use super::{Failure, demo};
 use crate::door::{DoorOptions, FrontDoor};
+use crate::limits::RateLimits;
+use crate::limits::address::Proxies;
+use crate::limits::policy::Policy;
 use crate::metrics;
 use crate::server::{self, Doorway, ServerOptions, TlsFiles};
 
@@ -97,6 +100,15 @@ pub struct ServeArguments {
     /// How late a worker may be, through overload, before new requests are refused 503 `overloaded` in part
     #[arg(long, env = "DOORBUSTER_LAG_TARGET_MS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60_000), value_name = "MS")]
     pub lag_target_ms: u64,
+    /// How often strangers may ask: `production`, or a TOML file of limits (docs/rate-limits.md); absent: as often as they like
+    #[arg(long, env = "DOORBUSTER_RATE_LIMITS", value_name = "production|FILE")]
+    pub rate_limits: Option<String>,
+    /// Engines that share the traffic: while they cannot count together, each allows its part
+    #[arg(long, env = "DOORBUSTER_RATE_LIMIT_INSTANCES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
+    pub rate_limit_instances: u32,
+    /// A proxy whose X-Forwarded-For is believed, as an address or a network (10.0.0.0/8); may be given more than once
+    #[arg(long, env = "DOORBUSTER_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
+    pub trusted_proxy: Vec<String>,
     /// How long to go on serving after a shutdown signal, for a balancer to notice that /readyz says 503
     #[arg(long, env = "DOORBUSTER_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
     pub drain_delay_ms: u64,
@@ -139,6 +151,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     if let Some(files) = &server_options.tls {
         server::check_tls(files)?;
     }
+    let limits = rate_limits(&arguments)?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
     let recorder = metrics::install_recorder();
@@ -163,6 +176,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         request_deadline_ms: arguments.request_deadline_ms,
         body_timeout_ms: arguments.body_timeout_ms,
         lag_target_ms: arguments.lag_target_ms,
+        limits,
         ..DoorOptions::default()
     };
     let door = web::Data::new(FrontDoor::new(engine.clone(), door_options));
@@ -297,6 +311,26 @@ fn server_options(arguments: &ServeArguments) -> ServerOptions {
         tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
         ..defaults
     }
+}
+
+/// The limits asked for, if any.
+fn rate_limits(arguments: &ServeArguments) -> Result<Option<Arc<RateLimits>>, Failure> {
+    let refuse = |message: String| Failure { message, code: 78 };
+    let proxies =
+        Proxies::new(&arguments.trusted_proxy).map_err(|what| refuse(format!("--trusted-proxy: {what}")))?;
+    let policy = match arguments.rate_limits.as_deref() {
+        None => return Ok(None),
+        Some("production") => Policy::production(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                refuse(format!(
+                    "cannot read the rate limits {file}: {error}; name a readable TOML file, or `production`"
+                ))
+            })?;
+            Policy::parse(&text).map_err(|what| refuse(format!("{file}: {what}")))?
+        }
+    };
+    Ok(Some(Arc::new(RateLimits::new(policy, proxies, None, arguments.rate_limit_instances))))
 }
 
 fn providers(arguments: &ServeArguments) -> Vec<Arc<dyn PaymentProvider>> {

@@ -26,6 +26,7 @@ pub(crate) async fn create(mut call: Call) -> Result<HttpResponse, Problem> {
     let body = call.body().await?;
     let request: ReservationRequest<'_> = reader::parse(&body)?;
     let asked = into_engine::reservation(&request)?;
+    call.count_customer(asked.customer.as_deref()).await?;
     let key = call.key()?;
     let ticket = call.ticket_for(key, "POST", PATH, &into_engine::canonical(&request));
     let verdict = call.engine().reserve(ticket, asked).await;
@@ -34,22 +35,29 @@ pub(crate) async fn create(mut call: Call) -> Result<HttpResponse, Problem> {
 
 pub(crate) async fn create_many(mut call: Call) -> Result<HttpResponse, Problem> {
     let body = call.body().await?;
-    let asked: Vec<Result<(Ticket, ReserveRequest), Problem>> = match reader::read::<BatchRequest<'_>>(&body)
-    {
-        Ok(batch) => {
-            check_count(batch.requests.len())?;
-            batch.requests.into_iter().map(|item| one_of_many(&call, item)).collect()
+    let mut asked: Vec<Result<(Ticket, ReserveRequest), Problem>> =
+        match reader::read::<BatchRequest<'_>>(&body) {
+            Ok(batch) => {
+                check_count(batch.requests.len())?;
+                batch.requests.into_iter().map(|item| one_of_many(&call, item)).collect()
+            }
+            Err(error) => {
+                // Some item has the wrong shape, or the envelope has: find out which, and spare the neighbours.
+                let Ok(loose) = reader::read::<LooseBatchRequest>(&body) else {
+                    return Err(reader::explain(&body, &error));
+                };
+                check_count(loose.requests.len())?;
+                let items = loose.requests.iter().map(|text| reader::parse(&text.0));
+                items.map(|item| item.and_then(|item| one_of_many(&call, item))).collect()
+            }
+        };
+    for item in &mut asked {
+        if let Ok((_, request)) = item
+            && let Err(problem) = call.count_customer(request.customer.as_deref()).await
+        {
+            *item = Err(problem);
         }
-        Err(error) => {
-            // Some item has the wrong shape, or the envelope has: find out which, and spare the neighbours.
-            let Ok(loose) = reader::read::<LooseBatchRequest>(&body) else {
-                return Err(reader::explain(&body, &error));
-            };
-            check_count(loose.requests.len())?;
-            let items = loose.requests.iter().map(|text| reader::parse(&text.0));
-            items.map(|item| item.and_then(|item| one_of_many(&call, item))).collect()
-        }
-    };
+    }
     let mut sent = Vec::with_capacity(asked.len());
     let refused: Vec<Option<Problem>> =
         asked.into_iter().map(|item| item.map(|item| sent.push(item)).err()).collect();

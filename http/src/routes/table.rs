@@ -539,6 +539,7 @@ impl Route {
             Code::ValidationFailed => reads_body || !self.query.is_empty() || self.key != Key::Unused,
             Code::StorageFull => changes && business,
             Code::Overloaded | Code::Recovering | Code::Draining | Code::DeadlineExceeded => business,
+            Code::RateLimited => business && self.access != Access::Admin,
             Code::Internal
             | Code::Forbidden
             | Code::PaymentDeclined

@@ -7,6 +7,7 @@ mod command;
 mod drain;
 pub(crate) mod harness;
 mod hostile;
+mod limits;
 mod openapi;
 mod orders;
 mod races;
