@@ -1,0 +1,11 @@
+//! What strangers are told: the journal's events as announcements, and the Redis that carries them.
+//!
+//! Laws kept here: (10) an announcement is the journal folded, each event once, in order, so that the same journal always
+//! gives the same announcements; (11) a Redis that is slow or gone costs nobody anything: it is asked with time-outs behind a
+//! breaker, and the journal is the queue.
+//!
+//! Start at [`link::Link`], a connection that may fail.
+
+pub mod link;
+
+mod metrics;
