@@ -221,10 +221,11 @@ impl Engine {
     }
 
     /// The same for one of many that are heard of together, without waiting.
-    pub(crate) fn ask_together(&self, asked: Asked, ticket: Ticket, share: Share) -> Result<(), Refusal> {
-        let place = Place::take(&self.shared, asked.card.clone())?;
-        self.send_claimed(asked, ticket, Slot::of_many(current_worker(), place, share));
-        Ok(())
+    pub(crate) fn ask_together(&self, asked: Asked, ticket: Ticket, share: Share) {
+        match Place::take(&self.shared, asked.card.clone()) {
+            Ok(place) => self.send_claimed(asked, ticket, Slot::of_many(current_worker(), place, share)),
+            Err(refusal) => share.say(Err(refusal)),
+        }
     }
 
     fn send_claimed(&self, asked: Asked, ticket: Ticket, slot: Slot) {

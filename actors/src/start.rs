@@ -104,7 +104,7 @@ impl Prepared {
         let workers = options.workers.max(1);
         let index = RequestIndex::new(options.limits.finished_max, options.limits.finished_bytes_max);
         let last_at = Timestamp(recovered.last_at_ms);
-        recall_answers(&recovered.store, &index, last_at, options.limits.finished_max)?;
+        recall_answers(std::mem::take(&mut recovered.answers), &index, last_at)?;
         let (inboxes, ends): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let catalogue = Catalogue::default();
         let (seeds, remembered) = share_out(&mut recovered, workers, &catalogue, &index);
@@ -191,27 +191,12 @@ pub(crate) fn writer_options(options: &EngineOptions) -> WriterOptions {
 
 /// Fills the index with the answers and endings the checkpoint remembers.
 fn recall_answers(
-    store: &CheckpointStore,
+    rows: Vec<ColdRow>,
     index: &RequestIndex,
     last_at: Timestamp,
-    rows_max: usize,
 ) -> Result<(), CheckpointError> {
-    let mut rows = Vec::new();
-    let keep_newest = |rows: &mut Vec<ColdRow>| {
-        rows.sort_by_key(|row| row.at_ms);
-        rows.drain(..rows.len().saturating_sub(rows_max));
-    };
-    store.answers_for_each(|row| {
-        if row.at_ms.saturating_add(ANSWER_MEMORY_MS) > last_at.0 {
-            rows.push(row);
-        }
-        // Older ones would leave the index again at once: they are not even gathered.
-        if rows.len() > rows_max.saturating_mul(2) {
-            keep_newest(&mut rows);
-        }
-    })?;
-    keep_newest(&mut rows);
-    for row in rows {
+    // Some may have grown too old during the replay: they would leave the index again at once.
+    for row in rows.into_iter().filter(|row| row.at_ms.saturating_add(ANSWER_MEMORY_MS) > last_at.0) {
         match row.kind {
             ColdKind::Answer => {
                 let settled: Settled = checkpointer::decode(&row.bytes)?;

@@ -54,6 +54,7 @@ impl Store {
         drop(open.take());
         let store = CheckpointStore::open(&**self.paths.disk(), &self.paths.checkpoint())?;
         store.for_each(|_| ())?;
+        store.answers_for_each(|_| ())?;
         store.prove_readable()?;
         let newest = store.marks()?.first().map(|mark| mark.replay_from_frame);
         if newest < last_mark {

@@ -21,7 +21,7 @@ pub(crate) struct Together {
 
 struct State {
     verdicts: Vec<Heard>,
-    /// Shares that are still out, and one for the caller until it waits: none of them is the last before all were sent.
+    /// Shares that have not ended.
     open: usize,
 }
 
@@ -35,29 +35,23 @@ enum Heard {
 }
 
 impl Together {
-    /// Of so many requests, none of which has a share yet.
-    pub(crate) fn of(count: usize) -> Arc<Self> {
+    /// Of so many requests, with a share for each, in their order.
+    pub(crate) fn of(count: usize) -> (Arc<Self>, impl Iterator<Item = Share>) {
         let verdicts = (0..count).map(|_| Heard::Nothing).collect();
-        Arc::new(Self { state: Mutex::new(State { verdicts, open: 1 }), all_said: Notify::new() })
-    }
-
-    /// The share of request `at`.
-    pub(crate) fn share(self: &Arc<Self>, at: usize) -> Share {
-        self.state.lock().open += 1;
-        Share { together: Arc::clone(self), at, said: false }
-    }
-
-    /// Keeps a verdict that is known without asking anybody.
-    pub(crate) fn keep(&self, at: usize, verdict: Verdict) {
-        if let Some(place) = self.state.lock().verdicts.get_mut(at) {
-            *place = Heard::Verdict(verdict);
-        }
+        let state = Mutex::new(State { verdicts, open: count });
+        let together = Arc::new(Self { state, all_said: Notify::new() });
+        let shares = {
+            let together = Arc::clone(&together);
+            (0..count).map(move |at| Share { together: Arc::clone(&together), at, said: false })
+        };
+        (together, shares)
     }
 
     /// Waits until every share has ended, to `deadline` at most; then says what is known, in the order asked.
     pub(crate) async fn all_said(&self, deadline: Instant) -> Vec<Verdict> {
         // With all answered already nobody will call. A call between here and the wait is kept for it.
-        if self.close_one() > 0 {
+        let open = self.state.lock().open;
+        if open > 0 {
             let _ = tokio::time::timeout_at(deadline, self.all_said.notified()).await;
         }
         let verdicts = std::mem::take(&mut self.state.lock().verdicts);
@@ -71,18 +65,15 @@ impl Together {
             .collect()
     }
 
-    /// One fewer is out; says how many still are.
-    fn close_one(&self) -> usize {
-        let mut state = self.state.lock();
-        state.open = state.open.saturating_sub(1);
-        state.open
-    }
-
     fn ended(&self, at: usize, heard: Heard) {
-        if let Some(place) = self.state.lock().verdicts.get_mut(at) {
+        let mut state = self.state.lock();
+        if let Some(place) = state.verdicts.get_mut(at) {
             *place = heard;
         }
-        if self.close_one() == 0 {
+        state.open = state.open.saturating_sub(1);
+        let last = state.open == 0;
+        drop(state);
+        if last {
             self.all_said.notify_one();
         }
     }
@@ -136,8 +127,8 @@ mod tests {
             ("all dropped", vec![(0, false), (1, false)], vec!["recovering", "recovering"]),
             ("one that nobody answers", vec![(1, true)], vec!["deadline exceeded", "draining"]),
         ] {
-            let together = Together::of(2);
-            let mut shares = [Some(together.share(0)), Some(together.share(1))];
+            let (together, shares) = Together::of(2);
+            let mut shares: Vec<Option<Share>> = shares.map(Some).collect();
             let deadline = Instant::now() + Duration::from_secs(10);
             let waits = said.len() < 2;
             for (at, says) in said {
@@ -153,9 +144,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_there_before_the_next_is_asked_for_does_not_end_the_wait() {
-        let together = Together::of(2);
-        together.share(0).say(Err(Refusal::Draining));
-        let late = together.share(1);
+        let (together, mut shares) = Together::of(2);
+        shares.next().unwrap().say(Err(Refusal::Draining));
+        let late = shares.next().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         let said = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -167,8 +158,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_known_at_once_keeps_nobody_waiting() {
-        let together = Together::of(1);
-        together.keep(0, Err(Refusal::Draining));
+        let (together, mut shares) = Together::of(1);
+        shares.next().unwrap().say(Err(Refusal::Draining));
         let began = Instant::now();
         let verdicts = together.all_said(began + Duration::from_secs(10)).await;
         assert_eq!((told(&verdicts), began.elapsed()), (vec!["draining"], Duration::ZERO));

@@ -3,8 +3,8 @@
 //! Laws: (1) who is refused here is refused for its head alone: no body is read, no key claimed, nothing begun (law 4);
 //! (2) what was begun before goes ahead of what would begin, and operators are never refused; (3) refusing is held to
 //! about a tenth of what serving costs: beyond it, connections that were told to come again are not read for a while,
-//! never longer than they were told and never longer than [`REST_MAX`], which bounds how many can be held off; what is then found to have waited unread is refused, so
-//! that what is served is served soon.
+//! never longer than they were told and never longer than [`REST_MAX`], which bounds how many can be held off; what is
+//! then found to have waited unread is refused, so that what is served is served soon.
 //!
 //! Overload is felt as *lag*: the time between something being ready and the worker's loop coming to it. Requests wait
 //! there, in the kernel's buffers and in the loop's queue, before anybody could count them; a task that is due every

@@ -14,7 +14,7 @@ use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::{Memory, OrderedMap, Snapshot, World};
 use serde::Serialize;
 
-use crate::checkpoint::{CheckpointStore, EntityRow, Residence, RoundMark};
+use crate::checkpoint::{CheckpointStore, ColdRow, EntityRow, Residence, RoundMark};
 use crate::codec::{self, CodecError, RawRecord};
 use crate::directory::DataDirectory;
 use crate::error::{CheckpointError, JournalError, StartError};
@@ -97,6 +97,9 @@ pub struct Recovered {
     /// Entities that have a row and ended for good in the replay, each with the sequence of its last event: their rows must
     /// go with the next round, or a later start would find them alive (law 2).
     pub over: Vec<(EntityKey, u64)>,
+    /// What the checkpoint remembers of answers and endings: the newest of a day before its mark, oldest first. Those of the
+    /// replay are in the world.
+    pub answers: Vec<ColdRow>,
     /// Last sequence of every partition.
     pub sequences: [u64; PARTITIONS],
     /// Larger than every position used.
@@ -133,7 +136,7 @@ pub fn recover_keeping(
 ) -> Result<Recovered, StartError> {
     let began = Instant::now();
     let paths = directory.paths();
-    let (store, mut rebuild, checkpoint) = open_checkpoint(directory, progress)?;
+    let (store, mut rebuild, checkpoint) = open_checkpoint(directory, memory_max, progress)?;
     rebuild.world.memory = Memory::of(memory_max);
     let mut reader = JournalReader::open(paths, directory.engine(), rebuild.mark.replay_from_frame)?;
     if reader.first_frame() > rebuild.mark.replay_from_frame {
@@ -183,6 +186,7 @@ pub fn recover_keeping(
         next_frame: tail.next_frame,
         touched: rebuild.standings.iter().map(|standing| standing.touched).collect(),
         over: rebuild.over,
+        answers: rebuild.answers,
         world: rebuild.world,
         journal,
         store,
@@ -193,6 +197,7 @@ pub fn recover_keeping(
 /// Opens the store and loads its rows; sets it aside when it is unsound.
 fn open_checkpoint(
     directory: &DataDirectory,
+    memory_max: usize,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(CheckpointStore, Rebuild, CheckpointUse), StartError> {
     let disk = directory.paths().disk().as_ref();
@@ -200,7 +205,7 @@ fn open_checkpoint(
     let unsound = match CheckpointStore::open(disk, &path) {
         Ok(store) => {
             // sled 0.34 panics on some damage; that is damage too.
-            match catch_unwind(AssertUnwindSafe(|| Rebuild::load(&store, progress))) {
+            match catch_unwind(AssertUnwindSafe(|| Rebuild::load(&store, memory_max, progress))) {
                 Ok(Ok((rebuild, checkpoint))) => return Ok((store, rebuild, checkpoint)),
                 Ok(Err(error)) => error,
                 Err(_) => CheckpointError::damaged("sled panicked when reading it"),
@@ -229,6 +234,7 @@ struct Rebuild {
     gone: OrderedMap<EntityKey, u64>,
     /// Entities with a row that ended in the replay.
     over: Vec<(EntityKey, u64)>,
+    answers: Vec<ColdRow>,
     /// Whether there are rows at all; without any, nothing is looked up.
     has_rows: bool,
     /// Largest sequence any row of a partition reflects.
@@ -270,6 +276,7 @@ impl Rebuild {
             standings: Vec::new(),
             gone: OrderedMap::default(),
             over: Vec::new(),
+            answers: Vec::new(),
             has_rows: false,
             rows_max: [0; PARTITIONS],
             position_max: mark.position_max,
@@ -282,6 +289,7 @@ impl Rebuild {
 
     fn load(
         store: &CheckpointStore,
+        memory_max: usize,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Self, CheckpointUse), CheckpointError> {
         // Rows of a first round that never ended are sound too: replay from the beginning skips what they reflect.
@@ -311,6 +319,7 @@ impl Rebuild {
             return Err(error);
         }
         store.prove_readable()?;
+        rebuild.answers = store.newest_answers(rebuild.last_at_ms, memory_max)?;
         Ok((rebuild, checkpoint))
     }
 

@@ -68,13 +68,11 @@ impl Engine {
         let Some(deadline) = requests.iter().map(|(ticket, _)| ticket.deadline).min() else {
             return Vec::new();
         };
-        let together = Together::of(requests.len());
-        for (at, (ticket, request)) in requests.into_iter().enumerate() {
-            let sent = self
-                .asked(&ticket, request)
-                .and_then(|asked| self.ask_together(asked, ticket, together.share(at)));
-            if let Err(refusal) = sent {
-                together.keep(at, Err(refusal));
+        let (together, shares) = Together::of(requests.len());
+        for ((ticket, request), share) in requests.into_iter().zip(shares) {
+            match self.asked(&ticket, request) {
+                Ok(asked) => self.ask_together(asked, ticket, share),
+                Err(refusal) => share.say(Err(refusal)),
             }
         }
         together.all_said(deadline).await

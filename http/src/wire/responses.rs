@@ -15,7 +15,8 @@ pub struct Item {
     pub quantity: i64,
 }
 
-/// A reservation. Written by hand on the hot path ([`super::from_engine::write_reservation`]); this type documents it.
+/// A reservation.
+// Written by hand on the hot path (`super::from_engine::write_reservation`); this type documents it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reservation {
     /// Its id, also the right to use it.
@@ -34,7 +35,8 @@ pub struct Reservation {
     pub journal_position: String,
 }
 
-/// What became of one reservation of a batch: exactly one of `reservation` and `problem`. Written by hand; this type documents it.
+/// What became of one reservation of a batch: exactly one of `reservation` and `problem`.
+// Written by hand (`routes::reservations`); this type documents it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BatchResult {
     /// The status a single call would have had.

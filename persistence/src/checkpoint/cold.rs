@@ -4,6 +4,7 @@
 //! twice is harmless.
 
 use doorbuster_engine::identity::Sku;
+use doorbuster_engine::world::ANSWER_MEMORY_MS;
 
 use super::{CheckpointStore, chunks, keys};
 use crate::disk::TreeBatch;
@@ -107,6 +108,27 @@ impl CheckpointStore {
             visit(decode_cold(kind, u128::from_be_bytes(array_at(key, 1)), &stored.payload)?);
             Ok(())
         })
+    }
+
+    /// Reads all of them, and keeps what must be remembered at `at_ms`: those of the last day, the newest `rows_max` of them, oldest
+    /// first.
+    pub fn newest_answers(&self, at_ms: u64, rows_max: usize) -> Result<Vec<ColdRow>, CheckpointError> {
+        let mut rows = Vec::new();
+        let keep_newest = |rows: &mut Vec<ColdRow>| {
+            rows.sort_by_key(|row| row.at_ms);
+            rows.drain(..rows.len().saturating_sub(rows_max));
+        };
+        self.answers_for_each(|row| {
+            if row.at_ms.saturating_add(ANSWER_MEMORY_MS) > at_ms {
+                rows.push(row);
+            }
+            // Older ones would be forgotten again at once: they are not even gathered (law 11).
+            if rows.len() > rows_max.saturating_mul(2) {
+                keep_newest(&mut rows);
+            }
+        })?;
+        keep_newest(&mut rows);
+        Ok(rows)
     }
 
     /// Removes at most `count_max` rows made before `at_ms`, oldest first; returns how many.

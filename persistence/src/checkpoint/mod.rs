@@ -367,7 +367,8 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// Reads all that [`CheckpointStore::for_each`] does not: due times, order summaries, ledger pages, remembered answers.
+    /// Reads what neither [`CheckpointStore::for_each`] nor [`CheckpointStore::answers_for_each`] reads: due times, order
+    /// summaries, ledger pages, when answers were given.
     ///
     /// A cut may have damaged a page of theirs alone. Found at the start it costs a rebuild; found later, by whoever wants
     /// that page first, it would fail every round from there on, or refuse every start.
@@ -377,7 +378,7 @@ impl CheckpointStore {
                 entry?;
             }
         }
-        self.answers_for_each(|_| ())
+        Ok(())
     }
 
     /// How many rows there are, gathered ones apart.
