@@ -3,10 +3,12 @@
 //! Each command is a module with its arguments and a `run`. A failure is one sentence with the remedy on stderr and an
 //! exit code that supervisors can act on. Start at [`run`].
 
+pub(crate) mod database;
 pub mod demo;
 pub mod doctor;
 pub mod import;
 pub mod logging;
+pub mod migrate;
 pub mod replay;
 pub mod rush;
 pub mod serve;
@@ -25,8 +27,8 @@ use crate::server::ServerError;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  a check failed (verify, doctor, replay, rush, trial, import)
-    2  wrong usage or an unreachable engine
+    1  a check failed (verify, migrate, doctor, replay, rush, trial, import)
+    2  wrong usage, or an unreachable engine or database
    65  damaged data or a broken law
    66  no data directory there
    69  the address is in use or cannot be listened on
@@ -34,7 +36,7 @@ Exit codes:
    73  the data directory cannot be written
    74  input/output error, also of the journal while serving
    75  another engine holds the data directory
-   76  the data directory is from a newer engine
+   76  the data directory or the database is from a newer engine
    78  a certificate or a secret cannot be used
   130  stopped by a second signal
 
@@ -65,6 +67,8 @@ pub enum Command {
     Trial(trial::TrialArguments),
     /// Read a stopped engine's whole journal and check every law.
     Verify(verify::VerifyArguments),
+    /// Bring the schema of a Postgres database up to date.
+    Migrate(migrate::MigrateArguments),
     /// Check that this machine is fit to serve.
     Doctor(doctor::DoctorArguments),
 }
@@ -108,6 +112,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Rush(arguments) => rush::run(arguments),
         Command::Trial(arguments) => trial::run(arguments),
         Command::Verify(arguments) => Ok(ended("verify", verify::run(&arguments))),
+        Command::Migrate(arguments) => Ok(ended("migrate", migrate::run(&arguments))),
         Command::Doctor(arguments) => Ok(ended("doctor", doctor::run(&arguments))),
     }
 }
