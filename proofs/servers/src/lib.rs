@@ -2,10 +2,11 @@
 //! directories, stopped and removed afterwards; hurt on request, by kill, pause or a proxy between.
 //!
 //! A missing program is an error that names the remedy, never a silent skip. Start at [`postgres::Postgres`] and
-//! [`redis::Redis`]; any other program is a [`process::Server`].
+//! [`redis::Redis`]; between them and whoever asks stands a [`proxy::Proxy`]; any other program is a [`process::Server`].
 #![cfg(target_os = "linux")]
 
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod redis;
