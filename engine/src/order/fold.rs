@@ -280,7 +280,7 @@ impl Order {
         if self.timeline.len() >= TIMELINE_MAX {
             return;
         }
-        let (kind, detail) = describe(event);
+        let (kind, detail) = event.described();
         self.timeline.push(TimelineEntry {
             position: recorded.position,
             at: recorded.at,
@@ -290,8 +290,14 @@ impl Order {
     }
 }
 
-/// An event's wire name, and what people want to know of it.
-pub(super) fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
+impl OrderEvent {
+    /// Its wire name, and what people want to know of it: a step of the timeline.
+    pub fn described(&self) -> (&'static str, Option<String>) {
+        describe(self)
+    }
+}
+
+fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
     match event {
         OrderEvent::Started(draft) => {
             ("started", Some(format!("{} lines, {}", draft.lines.len(), draft.totals.total)))

@@ -1,10 +1,49 @@
 //! What the commands that speak to Postgres share: where it is, a runtime for it, and what its faults mean to supervisors.
 
+use std::time::Duration;
+
+use doorbuster_actors::Engine;
 use doorbuster_postgres::error::PostgresError;
 use doorbuster_postgres::migrations::MigrationError;
+use doorbuster_postgres::projection::error::ProjectionError;
+use doorbuster_postgres::projection::projector::Projector;
 use doorbuster_postgres::settings::DatabaseSettings;
 
 use super::Failure;
+
+/// How long a stopping engine waits for Postgres to be told the rest; what is left is told after the next start.
+pub(crate) const LAST_BATCHES: Duration = Duration::from_secs(3);
+
+/// Postgres, as `serve` is told of it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct DatabaseArguments {
+    /// Postgres that what happens is projected into: postgres://user:password@host:port/database (also read from
+    /// `DATABASE_URL`). It may be away, now or later
+    #[arg(long, env = "DOORBUSTER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Do not bring its schema up to date: `doorbuster migrate` does that
+    #[arg(long, env = "DOORBUSTER_NO_MIGRATE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_migrate: bool,
+}
+
+impl DatabaseArguments {
+    /// Where Postgres is, if it is anywhere.
+    pub(crate) fn settings(&self) -> Result<Option<DatabaseSettings>, Failure> {
+        settings(self.database_url.as_deref())
+    }
+}
+
+/// Starts the projection of a running engine.
+pub(crate) fn project(
+    engine: &Engine,
+    settings: DatabaseSettings,
+    arguments: &DatabaseArguments,
+) -> Result<Projector, Failure> {
+    let engine = engine.clone();
+    let follow = Box::new(move |from| engine.follow(from));
+    Projector::start(settings, follow, !arguments.no_migrate)
+        .map_err(|error| Failure { message: format!("cannot start the projector: {error}"), code: 74 })
+}
 
 /// The settings of this URL; without one those of `DATABASE_URL`, where it is set and not empty.
 pub(crate) fn settings(url: Option<&str>) -> Result<Option<DatabaseSettings>, Failure> {
@@ -38,6 +77,24 @@ impl From<PostgresError> for Failure {
             PostgresError::Statement { .. } | PostgresError::Deadline { .. } => 1,
         };
         Self { code, message: error.to_string() }
+    }
+}
+
+impl From<ProjectionError> for Failure {
+    fn from(error: ProjectionError) -> Self {
+        match error {
+            ProjectionError::Postgres(error) => error.into(),
+            ProjectionError::Migration(error) => error.into(),
+            ProjectionError::Journal(_) | ProjectionError::Unreadable { .. } => {
+                Self { code: 65, message: error.to_string() }
+            }
+            ProjectionError::OtherEngine { .. }
+            | ProjectionError::Ahead { .. }
+            | ProjectionError::OtherHistory { .. }
+            | ProjectionError::Inconsistent { .. }
+            | ProjectionError::Contended
+            | ProjectionError::Encoding { .. } => Self { code: 1, message: error.to_string() },
+        }
     }
 }
 

@@ -5,13 +5,16 @@ use std::io::{Seek, SeekFrom, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use comfy_table::Table;
 use doorbuster_persistence::directory::DataDirectory;
+use doorbuster_postgres::migrations::{self, MigrationError};
+use doorbuster_postgres::schema;
+use doorbuster_postgres::settings::DatabaseSettings;
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, database};
 
 /// Check that this machine is fit to serve.
 ///
@@ -24,6 +27,9 @@ pub struct DoctorArguments {
     /// The address to be given to serve
     #[arg(long, env = "DOORBUSTER_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: String,
+    /// The Postgres to be given to serve, if any (also read from `DATABASE_URL`)
+    #[arg(long, env = "DOORBUSTER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
     /// Report as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -63,6 +69,9 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, Failure> {
     checks.push(port(&arguments.listen));
     checks.push(clock());
     checks.push(cores());
+    if let Some(settings) = database::settings(arguments.database_url.as_deref())? {
+        checks.push(postgres(settings)?);
+    }
     let bad = checks.iter().any(|check| check.finding == Finding::Bad);
     if arguments.json {
         println!("{}", serde_json::json!({"fit": !bad, "checks": checks}));
@@ -206,6 +215,43 @@ fn clock() -> Check {
     // 2026-01-01, before the first release: no right clock is behind it.
     let finding = if now.as_second() < 1_767_225_600 { Finding::Bad } else { Finding::Good };
     Check::new("clock", finding, format!("{now:.0}"), "set the clock (e.g. with chrony); expiry goes by it")
+}
+
+/// Whether Postgres answers and has our schema. Serving works without it, so nothing here is worse than a warning.
+fn postgres(settings: DatabaseSettings) -> Result<Check, Failure> {
+    let place = settings.place();
+    let settings = settings.named("doorbuster doctor").with_patience(5_000, Duration::from_secs(6));
+    let found = database::block_on(async {
+        let found = async {
+            let mut connection = settings.connect().await?;
+            let differences = migrations::check(&mut connection).await?;
+            let sql =
+                "SELECT current_setting('server_version'), current_setting('transaction_read_only') = 'on'";
+            let row = connection.within("asking the server", connection.client().query_one(sql, &[])).await?;
+            Ok::<_, MigrationError>((differences, row.get::<_, String>(0), row.get::<_, bool>(1)))
+        };
+        Ok(found.await)
+    })?;
+    let check = |finding, seen: String, remedy| Check::new("Postgres", finding, seen, remedy);
+    Ok(match found {
+        Ok((differences, _, _)) if !differences.is_empty() => check(
+            Finding::Warning,
+            format!("{place}: the schema was changed by hand: {}", schema::tell(&differences)),
+            "undo that; what was changed may keep the projection from going on",
+        ),
+        Ok((_, _, true)) => check(
+            Finding::Warning,
+            format!("{place} is read-only"),
+            "name the primary; the projection waits until it can write",
+        ),
+        Ok((_, version, false)) => check(Finding::Good, format!("{place}, {version}, schema up to date"), ""),
+        Err(MigrationError::Pending { applied: 0, .. }) => check(
+            Finding::Good,
+            format!("{place} answers, and has no schema yet: serve or migrate makes it"),
+            "",
+        ),
+        Err(error) => check(Finding::Warning, error.to_string(), "as said; orders go on without it"),
+    })
 }
 
 fn cores() -> Check {

@@ -3,12 +3,13 @@
 //! Each command is a module with its arguments and a `run`. A failure is one sentence with the remedy on stderr and an
 //! exit code that supervisors can act on. Start at [`run`].
 
-pub(crate) mod database;
+pub mod database;
 pub mod demo;
 pub mod doctor;
 pub mod import;
 pub mod logging;
 pub mod migrate;
+pub mod rebuild;
 pub mod replay;
 pub mod rush;
 pub mod serve;
@@ -27,7 +28,7 @@ use crate::server::ServerError;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  a check failed (verify, migrate, doctor, replay, rush, trial, import)
+    1  a check failed (verify, migrate, rebuild-projection, doctor, replay, rush, trial, import)
     2  wrong usage, or an unreachable engine or database
    65  damaged data or a broken law
    66  no data directory there
@@ -69,6 +70,8 @@ pub enum Command {
     Verify(verify::VerifyArguments),
     /// Bring the schema of a Postgres database up to date.
     Migrate(migrate::MigrateArguments),
+    /// Make the projection in Postgres anew from a stopped engine's journal.
+    RebuildProjection(rebuild::RebuildArguments),
     /// Check that this machine is fit to serve.
     Doctor(doctor::DoctorArguments),
 }
@@ -113,6 +116,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Trial(arguments) => trial::run(arguments),
         Command::Verify(arguments) => Ok(ended("verify", verify::run(&arguments))),
         Command::Migrate(arguments) => Ok(ended("migrate", migrate::run(&arguments))),
+        Command::RebuildProjection(arguments) => Ok(ended("rebuild-projection", rebuild::run(&arguments))),
         Command::Doctor(arguments) => Ok(ended("doctor", doctor::run(&arguments))),
     }
 }

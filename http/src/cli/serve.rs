@@ -15,6 +15,7 @@ use doorbuster_persistence::recovery::{Progress, RecoveryReport};
 use doorbuster_persistence::writer::Durability;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::database::{self, DatabaseArguments};
 use super::logging::{self, LogFormat};
 use super::{Failure, demo};
 use crate::door::{DoorOptions, FrontDoor};
@@ -118,6 +119,9 @@ pub struct ServeArguments {
     /// Least time between two checkpoint rounds: shorter ones shorten a restart and cost writes
     #[arg(long, env = "DOORBUSTER_CHECKPOINT_INTERVAL_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..=3_600_000), value_name = "MS")]
     pub checkpoint_interval_ms: u64,
+    /// Postgres, where what happens can be read by others; it may be away
+    #[command(flatten)]
+    pub database: DatabaseArguments,
     /// What to log: a level, or target=level pairs
     #[arg(long, env = "DOORBUSTER_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -152,6 +156,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         server::check_tls(files)?;
     }
     let limits = rate_limits(&arguments)?;
+    let database = arguments.database.settings()?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
     let recorder = metrics::install_recorder();
@@ -195,6 +200,8 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     while engine.readiness() == Readiness::Recovering {
         actix_rt::time::sleep(Duration::from_millis(2)).await;
     }
+    let projector =
+        database.map(|database| database::project(&engine, database, &arguments.database)).transpose()?;
     if arguments.demo {
         let made = demo::fill(&engine).await;
         let made = made.map_err(|refusal| Failure {
@@ -222,6 +229,10 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         // Before the engine refuses anything, so that whoever is inside by now still gets what was asked for.
         doorway.close().await;
         engine.drain().await;
+        if let Some(projector) = projector {
+            // On a thread of its own: what it does is waited for a little, never a worker.
+            let _ = actix_rt::task::spawn_blocking(move || projector.stop(database::LAST_BATCHES)).await;
+        }
         handle.stop(true).await;
         if let Some(private) = private_handle {
             private.stop(false).await;

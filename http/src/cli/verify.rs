@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table};
+use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::verify::{VerifyReport, verify};
+use doorbuster_postgres::migrations;
+use doorbuster_postgres::projection::rebuild::{self, Comparison};
 
-use super::Failure;
+use super::rebuild::{ProjectionBar, tell_comparison};
 use super::serve::RecoveryBar;
+use super::{Failure, database};
 
 /// Read a stopped engine's whole journal and check every law.
 ///
@@ -19,6 +23,9 @@ pub struct VerifyArguments {
     /// The data directory given to serve
     #[arg(long, env = "DOORBUSTER_DATA", default_value = "./data")]
     pub data: PathBuf,
+    /// Also compare the projection in this Postgres with the journal folded: postgres://user:password@host:port/database
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
     /// Report as one JSON object, whose fields docs/formats.md describes
     #[arg(long)]
     pub json: bool,
@@ -29,12 +36,34 @@ pub fn run(arguments: &VerifyArguments) -> Result<ExitCode, Failure> {
     let bar = RecoveryBar::new();
     let report = verify(&arguments.data, &mut |progress| bar.show(progress))?;
     bar.clear();
+    // A journal that is not sound folds to nothing that a projection could be held against.
+    let compared = match &arguments.database_url {
+        Some(url) if report.is_sound() => Some(compare(url, arguments)?),
+        Some(_) | None => None,
+    };
     if arguments.json {
-        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+        let mut told = serde_json::to_value(&report).unwrap_or_default();
+        if let (Some(compared), Some(told)) = (&compared, told.as_object_mut()) {
+            told.insert("projection".to_owned(), super::rebuild::comparison_json(compared));
+        }
+        println!("{told}");
     } else {
         tell(&report);
+        compared.as_ref().map(tell_comparison);
     }
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let is_equal = compared.is_none_or(|compared| compared.is_equal());
+    Ok(if report.is_sound() && is_equal { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn compare(url: &str, arguments: &VerifyArguments) -> Result<Comparison, Failure> {
+    let settings = database::needed(Some(url))?.named("doorbuster verify");
+    let directory = DataDirectory::open_offline(&arguments.data)?;
+    let bar = ProjectionBar::new();
+    database::block_on(async {
+        let mut connection = settings.connect().await?;
+        migrations::check(&mut connection).await?;
+        Ok(rebuild::compare(&mut connection, &directory, &mut |progress| bar.show(progress)).await?)
+    })
 }
 
 /// A table as narrow as `--help`.

@@ -158,6 +158,7 @@ CREATE TABLE doorbuster.orders (
         'partially_refunded', 'refunded')),
     off_reason text CHECK (off_reason IN ('refused', 'declined', 'voided')),
     email text NOT NULL,
+    provider text NOT NULL,
     currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     subtotal bigint NOT NULL,
     discount bigint NOT NULL,
@@ -194,6 +195,7 @@ COMMENT ON COLUMN doorbuster.orders.cart_id IS 'The cart it came from.';
 COMMENT ON COLUMN doorbuster.orders.state IS 'pending_payment, paid, fulfilled, completed, cancelled, partially_refunded or refunded.';
 COMMENT ON COLUMN doorbuster.orders.off_reason IS 'Why it never came about: refused (no stock), declined or voided (no money); null otherwise.';
 COMMENT ON COLUMN doorbuster.orders.email IS 'Where the confirmation goes. Personal data.';
+COMMENT ON COLUMN doorbuster.orders.provider IS 'The payment provider chosen at checkout.';
 COMMENT ON COLUMN doorbuster.orders.currency IS 'ISO 4217 code of every amount of this order.';
 COMMENT ON COLUMN doorbuster.orders.subtotal IS 'Sum of the lines, in minor units.';
 COMMENT ON COLUMN doorbuster.orders.discount IS 'What promotions take off, in minor units.';

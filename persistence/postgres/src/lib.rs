@@ -6,11 +6,14 @@
 //!
 //! Sockets belong to the runtime that opened them, so whatever connects here runs on a thread and runtime of its own, never
 //! on a worker. The way in: [`settings::DatabaseSettings`] says where Postgres is, [`connection::Connection`] is one
-//! session with deadlines, [`migrations::migrate`] brings the schema up to date.
+//! session with deadlines, [`migrations::migrate`] brings the schema up to date, [`projection::projector::Projector`] follows
+//! the journal.
 
 pub mod connection;
 pub mod error;
+pub mod metrics;
 pub mod migrations;
+pub mod projection;
 pub mod schema;
 pub mod settings;
 

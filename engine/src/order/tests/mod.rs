@@ -87,7 +87,7 @@ fn draft(free: bool) -> OrderDraft {
 }
 
 fn name_of_event(event: &OrderEvent) -> &'static str {
-    fold::describe(event).0
+    event.described().0
 }
 
 fn name_of_answer(answer: &Answer) -> String {
