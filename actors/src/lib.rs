@@ -35,6 +35,7 @@ mod wheel;
 mod worker;
 
 pub use catalogue::Catalogue;
+pub use door::watching::Watched;
 pub use engine::Engine;
 pub use host::{Blocking, Delivery, Held, Host, NoRoom, Outside};
 pub use runtime::{EngineOptions, Limits};

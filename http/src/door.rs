@@ -26,6 +26,7 @@ use crate::call::Call;
 use crate::headers;
 use crate::limits::{Decision, RateLimits};
 use crate::line;
+use crate::live::{Live, LiveOptions};
 use crate::metrics::Meters;
 use crate::problem::{self, Code, Problem};
 use crate::routes::table::{self, Access, Body, Key, Route};
@@ -67,6 +68,10 @@ pub struct DoorOptions {
     pub lag_target_ms: u64,
     /// How often strangers may ask; absent: as often as they like.
     pub limits: Option<Arc<RateLimits>>,
+    /// Origins whose pages may open a WebSocket: those of the CORS list.
+    pub origins: Vec<String>,
+    /// Bounds of live streams.
+    pub live: LiveOptions,
     /// Lines of one import in work at a time. Fewer would leave the disk idle between flushes.
     pub import_in_flight: usize,
 }
@@ -81,6 +86,8 @@ impl Default for DoorOptions {
             body_timeout_ms: 10_000,
             lag_target_ms: u64::try_from(admission::TARGET.as_millis()).unwrap_or(u64::MAX),
             limits: None,
+            origins: Vec::new(),
+            live: LiveOptions::default(),
             import_in_flight: 1_024,
         }
     }
@@ -104,6 +111,8 @@ pub struct FrontDoor {
     pub(crate) refused: AtomicU64,
     logged: LogBudget,
     shed: metrics::Counter,
+    /// Who watches what.
+    pub(crate) live: Live,
 }
 
 impl FrontDoor {
@@ -116,6 +125,7 @@ impl FrontDoor {
         // Without randomness, ids of two runs differ by their starting time.
         let run = getrandom::fill(&mut random).map_or(started_at.0, |()| u64::from_le_bytes(random));
         Self {
+            live: Live::new(engine.clone(), options.live),
             engine,
             options,
             meters: Meters::new(),

@@ -20,7 +20,10 @@ mod body;
 mod call;
 mod headers;
 mod line;
+mod live;
 mod reply;
+
+pub use live::LiveOptions;
 
 /// The commit this was built from, where the build was told (`DOORBUSTER_COMMIT`).
 pub const COMMIT: Option<&str> = option_env!("DOORBUSTER_COMMIT");

@@ -40,6 +40,8 @@ enum Phase {
     Handled,
     /// Between two requests.
     Quiet,
+    /// It has become a WebSocket: what its client sends is no head.
+    Open,
     /// Its head came too slowly.
     Cut,
     /// It has been told so.
@@ -55,6 +57,8 @@ pub(crate) struct Line {
     woken: Cell<bool>,
     /// Such a thing was found.
     stale: Cell<bool>,
+    /// It is to be cut, whatever it is busy with.
+    gone: Cell<bool>,
     /// Wakes the connection's task, which is the same all its life.
     waker: RefCell<Option<Waker>>,
 }
@@ -157,6 +161,7 @@ impl Lines {
                 | Phase::Head { .. }
                 | Phase::Handled
                 | Phase::Quiet
+                | Phase::Open
                 | Phase::Cut
                 | Phase::Told => {
                     return true;
@@ -191,8 +196,29 @@ pub(crate) fn taken_up(request: &HttpRequest) -> bool {
 
 /// Its reply is made.
 pub(crate) fn replied(request: &HttpRequest) {
-    if let Some(line) = line_of(request) {
+    if let Some(line) = line_of(request)
+        && line.phase.get() != Phase::Open
+    {
         line.phase.set(Phase::Quiet);
+    }
+}
+
+/// This request's connection becomes a WebSocket once its reply is out.
+pub(crate) fn keep_open(request: &HttpRequest) {
+    if let Some(line) = line_of(request) {
+        line.phase.set(Phase::Open);
+    }
+}
+
+/// What cuts this request's connection, whatever it is busy with: for clients that do not read. Behind TLS ended here nobody
+/// can; the connection then lasts as long as its client's.
+pub(crate) fn cutter(request: &HttpRequest) -> impl FnOnce() + use<> {
+    let line = line_of(request).cloned();
+    move || {
+        if let Some(line) = line {
+            line.gone.set(true);
+            line.wake();
+        }
     }
 }
 
@@ -221,6 +247,7 @@ impl<T> Socket<T> {
                 resting: Cell::new(false),
                 woken: Cell::new(false),
                 stale: Cell::new(false),
+                gone: Cell::new(false),
                 waker: RefCell::default(),
             });
             lines.all.borrow_mut().push(Rc::downgrade(&line));
@@ -250,7 +277,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<T> {
                 return Poll::Ready(Ok(()));
             }
             Phase::Told => return Poll::Ready(Ok(())),
-            Phase::New { .. } | Phase::Head { .. } | Phase::Handled | Phase::Quiet => {}
+            Phase::New { .. } | Phase::Head { .. } | Phase::Handled | Phase::Quiet | Phase::Open => {}
         }
         if this.line.resting.get() {
             this.line.keep_waker(context);
@@ -277,6 +304,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
         if let Phase::Head { .. } = this.line.phase.get() {
             // Answered without a handler of ours, as a browser's question about other origins is.
             this.line.phase.set(Phase::Quiet);
+        }
+        if this.line.gone.get() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         Pin::new(&mut this.socket).poll_write(context, bytes)
     }

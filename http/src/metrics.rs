@@ -21,6 +21,12 @@ pub const HTTP_REQUESTS_TOTAL: &str = "doorbuster_http_requests_total";
 pub const HTTP_REQUEST_DURATION_SECONDS: &str = "doorbuster_http_request_duration_seconds";
 /// What runs, as labels; always 1.
 pub const BUILD_INFO: &str = "doorbuster_build_info";
+/// Live streams open now.
+pub const LIVE_STREAMS: &str = "doorbuster_live_streams";
+/// Events handed to live streams.
+pub const LIVE_EVENTS_TOTAL: &str = "doorbuster_live_events_total";
+/// Live streams that ended, by reason.
+pub const LIVE_ENDED_TOTAL: &str = "doorbuster_live_ended_total";
 /// Lines taken by imports, by outcome.
 pub const IMPORT_LINES_TOTAL: &str = "doorbuster_import_lines_total";
 
@@ -81,8 +87,8 @@ fn describe() {
 
 /// Statuses that have a counter of their own; any other is counted under its class's first.
 const STATUSES: &[u16] = &[
-    200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 428, 429, 500,
-    503,
+    101, 200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 415, 422, 428, 429,
+    500, 503,
 ];
 
 struct RouteMeters {

@@ -104,6 +104,7 @@ pub fn document() -> Value {
             {"name": "reservations", "description": "Units set aside for a shopper."},
             {"name": "carts", "description": "From lines to a checkout."},
             {"name": "orders", "description": "What a checkout became."},
+            {"name": "streams", "description": "Live events for shop windows."},
             {"name": "admin", "description": "Catalogue, stock and orders, for merchants; needs the admin key."},
             {"name": "service", "description": "For whoever runs the engine."},
         ],

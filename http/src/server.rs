@@ -316,6 +316,7 @@ fn cors(origins: &[String]) -> Cors {
             door::CART_TOKEN.clone(),
             door::REQUEST_ID.clone(),
             door::TRACEPARENT.clone(),
+            header::HeaderName::from_static("last-event-id"),
         ])
         .expose_headers([
             header::ETAG,

@@ -81,6 +81,12 @@ impl JournalTail {
         self.engine
     }
 
+    /// The first frame at hand, archive included; the first of all in a journal without segments.
+    pub fn first_frame(&self) -> Result<FrameNumber, JournalError> {
+        let segments = segment::list_all(&self.paths, self.engine)?;
+        Ok(segments.first().map_or(FrameNumber::FIRST, |segment| segment.header.first_frame))
+    }
+
     /// The last durable frame of the journal that is followed; 0 before the first.
     pub fn durable_frame(&self) -> FrameNumber {
         self.journal.as_ref().map_or(FrameNumber(0), JournalHandle::durable_frame)

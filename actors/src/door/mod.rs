@@ -6,3 +6,4 @@ mod inspect;
 mod orders;
 mod reservations;
 mod stock;
+pub(crate) mod watching;

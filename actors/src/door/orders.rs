@@ -119,7 +119,7 @@ impl Engine {
         self.ask(EntityKey::Order(id), Command::Order(command), ticket, None).await
     }
 
-    fn check_access(&self, access: &Access, view: &OrderView) -> Result<(), Refusal> {
+    pub(crate) fn check_access(&self, access: &Access, view: &OrderView) -> Result<(), Refusal> {
         let allowed = match access {
             Access::Admin => true,
             Access::Token(token) => self.cart_token_matches(view.cart, token),

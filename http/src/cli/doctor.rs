@@ -8,12 +8,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use comfy_table::Table;
+use doorbuster_outlets::link::{Link, LinkOptions};
+use doorbuster_outlets::probe;
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_postgres::migrations::{self, MigrationError};
 use doorbuster_postgres::schema;
 use doorbuster_postgres::settings::DatabaseSettings;
 use serde::Serialize;
 
+use super::outlets::RedisArguments;
 use super::{Failure, database};
 
 /// Check that this machine is fit to serve.
@@ -30,6 +33,9 @@ pub struct DoctorArguments {
     /// The Postgres to be given to serve, if any (also read from `DATABASE_URL`)
     #[arg(long, env = "DOORBUSTER_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// The Redis to be given to serve, if any
+    #[command(flatten)]
+    pub redis: RedisArguments,
     /// Report as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -72,6 +78,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, Failure> {
     if let Some(settings) = database::settings(arguments.database_url.as_deref())? {
         checks.push(postgres(settings)?);
     }
+    checks.extend(redis(&arguments.redis));
     let bad = checks.iter().any(|check| check.finding == Finding::Bad);
     if arguments.json {
         println!("{}", serde_json::json!({"fit": !bad, "checks": checks}));
@@ -263,4 +270,43 @@ fn cores() -> Check {
         cores.to_string(),
         "one core serves, but the journal's thread then waits for the workers",
     )
+}
+
+/// A Redis that is away is no reason not to serve: the journal keeps what it is to be told.
+fn redis(arguments: &RedisArguments) -> Option<Check> {
+    let url = arguments.url()?;
+    let warning = |seen: String, remedy| Check::new("Redis", Finding::Warning, seen, remedy);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| Check::new("Redis", Finding::Bad, error.to_string(), "as said"));
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(check) => return Some(check),
+    };
+    let link = match Link::new(&url, LinkOptions::patient("doctor"), runtime.handle().clone()) {
+        Ok(link) => link,
+        Err(error) => return Some(Check::new("Redis", Finding::Bad, error.to_string(), "as said")),
+    };
+    let place = link.shown().to_owned();
+    Some(match runtime.block_on(probe::look(&link)) {
+        Ok(seen) if seen.may_evict() => warning(
+            format!("{place}: version {}, maxmemory-policy {}", seen.version, seen.policy),
+            "use noeviction or a volatile- policy: when it is full it would throw announcements away",
+        ),
+        Ok(seen) if !at_least_seven(&seen.version) => warning(
+            format!("{place}: version {}", seen.version),
+            "use Redis 7 or newer; others are not tested",
+        ),
+        Ok(seen) => {
+            let took = seen.took.as_micros();
+            Check::new("Redis", Finding::Good, format!("{place}: version {}, {took} µs", seen.version), "")
+        }
+        Err(error) => warning(
+            format!("{place}: {error}"),
+            "start it or mend --redis-url; orders go on without it, announcements wait in the journal",
+        ),
+    })
+}
+
+fn at_least_seven(version: &str) -> bool {
+    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7)
 }

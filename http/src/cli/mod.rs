@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod import;
 pub mod logging;
 pub mod migrate;
+pub mod outlets;
 pub mod rebuild;
 pub mod replay;
 pub mod rush;
@@ -57,7 +58,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Run the engine.
-    Serve(serve::ServeArguments),
+    Serve(Box<serve::ServeArguments>),
     /// Bring a catalogue into a running engine.
     Import(import::ImportArguments),
     /// Re-run a real order history over HTTP and balance the books.
@@ -109,7 +110,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Err(message) => return Ok(fail("serve", &Failure { message, code: 2 })),
     };
     match Cli::parse_from(raw).command {
-        Command::Serve(arguments) => Ok(ended("serve", serve::run(arguments))),
+        Command::Serve(arguments) => Ok(ended("serve", serve::run(*arguments))),
         Command::Import(arguments) => import::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Rush(arguments) => rush::run(arguments),

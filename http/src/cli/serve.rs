@@ -17,7 +17,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::database::{self, DatabaseArguments};
 use super::logging::{self, LogFormat};
-use super::{Failure, demo};
+use super::outlets::RedisArguments;
+use super::{Failure, demo, outlets};
+use crate::LiveOptions;
 use crate::door::{DoorOptions, FrontDoor};
 use crate::limits::RateLimits;
 use crate::limits::address::Proxies;
@@ -98,6 +100,9 @@ pub struct ServeArguments {
     /// Requests in the engine at a time; more are refused 503 `overloaded` at once. Each costs about a kilobyte
     #[arg(long, env = "DOORBUSTER_IN_FLIGHT_MAX", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub in_flight_max: u32,
+    /// Live streams at a time; more are refused 503 `overloaded`. Each holds a connection and some kilobytes
+    #[arg(long, env = "DOORBUSTER_STREAMS_MAX", default_value_t = 10_000, value_name = "N")]
+    pub streams_max: u32,
     /// How late a worker may be, through overload, before new requests are refused 503 `overloaded` in part
     #[arg(long, env = "DOORBUSTER_LAG_TARGET_MS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=60_000), value_name = "MS")]
     pub lag_target_ms: u64,
@@ -110,6 +115,9 @@ pub struct ServeArguments {
     /// A proxy whose X-Forwarded-For is believed, as an address or a network (10.0.0.0/8); may be given more than once
     #[arg(long, env = "DOORBUSTER_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxy: Vec<String>,
+    /// Redis
+    #[command(flatten)]
+    pub redis: RedisArguments,
     /// How long to go on serving after a shutdown signal, for a balancer to notice that /readyz says 503
     #[arg(long, env = "DOORBUSTER_DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
     pub drain_delay_ms: u64,
@@ -157,6 +165,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     }
     let limits = rate_limits(&arguments)?;
     let database = arguments.database.settings()?;
+    let outlets = outlets::prepare(&arguments.redis)?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
     let recorder = metrics::install_recorder();
@@ -182,6 +191,11 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         body_timeout_ms: arguments.body_timeout_ms,
         lag_target_ms: arguments.lag_target_ms,
         limits,
+        origins: arguments.cors_origin.clone(),
+        live: LiveOptions {
+            streams_max: usize::try_from(arguments.streams_max).unwrap_or(usize::MAX),
+            ..LiveOptions::default()
+        },
         ..DoorOptions::default()
     };
     let door = web::Data::new(FrontDoor::new(engine.clone(), door_options));
@@ -202,6 +216,8 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     }
     let projector =
         database.map(|database| database::project(&engine, database, &arguments.database)).transpose()?;
+    let outlets =
+        outlets.map(|outlets| outlets.start(&arguments.redis, &engine, &arguments.data)).transpose()?;
     if arguments.demo {
         let made = demo::fill(&engine).await;
         let made = made.map_err(|refusal| Failure {
@@ -245,6 +261,10 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     }
     // The server ended by our own stop; an error of its own would have been told while starting.
     let _ = running.await;
+    if let Some(outlets) = outlets {
+        // Nothing is recorded any more, and what was is announced if Redis is there. It waits in its own thread.
+        let _ = web::block(|| outlets.stop()).await;
+    }
     engine.stop();
     tracing::info!("stopped");
     // Everything is on disk; giving millions of entries back to the allocator one by one would only delay the exit.

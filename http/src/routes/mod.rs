@@ -12,6 +12,7 @@ pub(crate) mod reservations;
 pub(crate) mod service;
 pub(crate) mod skus;
 pub(crate) mod stock;
+pub(crate) mod streams;
 pub mod table;
 
 use actix_web::web::{self, ServiceConfig};
@@ -86,6 +87,11 @@ macro_rules! routing {
                 "/{sku}" { "get_sku" => skus::get }
             }
             "/v1/availability" { "" { "list_availability" => skus::availabilities } }
+            "/v1/streams" {
+                "/skus" { "stream_skus" => streams::skus }
+                "/carts/{id}" { "stream_cart" => streams::cart }
+                "/orders/{id}" { "stream_order" => streams::order }
+            }
             "/v1/admin/skus" {
                 "/{sku}/adjustments" { "adjust_stock" => stock::adjust }
                 "/{sku}/stock" { "get_stock" => stock::get, "set_stock" => stock::set }

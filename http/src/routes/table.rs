@@ -408,6 +408,29 @@ pub static ROUTES: &[Route] = &[
         .body(Body::Empty)
         .answers(&[ok(200, "Order", "It is cancelled.")])
         .refuses(&[Code::IllegalTransition]),
+    get("/v1/streams/skus", "stream_skus", "Watch SKUs")
+        .group("streams")
+        .stands(Standing::New)
+        .more("Server-sent events: `availability` of each SKU at once, then whenever it changed, at most about ten times a second and always the last state. `Last-Event-ID` goes on where a stream ended. Comments are heartbeats; a last event `end` says why.")
+        .query(&[parameter("sku", ParameterKind::Texts, "1 to 100 SKUs.")])
+        .answers(&[Success { status: 200, schema: None, description: "text/event-stream, until either side ends it." }])
+        .refuses(&[Code::NotFound]),
+    get("/v1/streams/carts/{id}", "stream_cart", "Watch a cart")
+        .group("streams")
+        .access(Access::CartToken)
+        .stands(Standing::New)
+        .more("Server-sent events: `cart`, the whole cart, at once and after every durable change, in order; the id is its version. With `Upgrade: websocket` the same over a WebSocket, as `{\"event\", \"id\", \"data\"}`; a browser offers the protocols `doorbuster.v1` and `token.` with the cart's token.")
+        .answers(&[
+            Success { status: 200, schema: None, description: "text/event-stream, until either side ends it." },
+            Success { status: 101, schema: None, description: "A WebSocket, where one was asked for." },
+        ])
+        .refuses(&[Code::CartExpired, Code::Forbidden, Code::Malformed]),
+    get("/v1/streams/orders/{id}", "stream_order", "Watch an order")
+        .group("streams")
+        .access(Access::Order)
+        .stands(Standing::New)
+        .more("Server-sent events: `order`, the whole order and the steps not seen yet, at once and after every durable change, in order; the id is its version.")
+        .answers(&[Success { status: 200, schema: None, description: "text/event-stream, until either side ends it." }]),
     get("/v1/admin/orders", "list_orders", "List orders")
         .group("admin")
         .access(Access::Admin)

@@ -15,14 +15,14 @@ fn clean(mut command: Command, arguments: &[&str]) -> Command {
     // The tests' own settings must not depend on the shell they are run from.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("DOORBUSTER_") || name == "DATABASE_URL" {
+        if name.starts_with("DOORBUSTER_") || name == "DATABASE_URL" || name == "REDIS_URL" {
             command.env_remove(&*name);
         }
     }
     command
 }
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     doorbuster(arguments).output().unwrap()
 }
 

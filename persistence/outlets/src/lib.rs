@@ -4,8 +4,13 @@
 //! gives the same announcements; (11) a Redis that is slow or gone costs nobody anything: it is asked with time-outs behind a
 //! breaker, and the journal is the queue.
 //!
-//! Start at [`link::Link`], a connection that may fail.
+//! Start at [`announcer::Announcer`], which tells what [`announcement::Herald`] folds, over a [`link::Link`], a connection that
+//! may fail.
 
+pub mod announcement;
+pub mod announcer;
 pub mod link;
+pub mod probe;
+pub mod streams;
 
 mod metrics;

@@ -1,0 +1,171 @@
+//! Announcements as a function of the journal: law 10 wherever the fold was cut, a schema for each, nothing private in any.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use doorbuster_engine::cart::CartEvent;
+use doorbuster_engine::identity::Timestamp;
+use doorbuster_outlets::announcement::{Announcement, Happened, Herald, KINDS, Source};
+use doorbuster_persistence::codec;
+use doorbuster_persistence::frame::FrameNumber;
+use serde_json::Value;
+
+use crate::schema::check;
+use crate::shop::{ENGINE, FATES, Frame, Shop};
+
+const BEGIN_MS: u64 = 1_790_000_000_000;
+
+fn fold(herald: &mut Herald, frames: &[Frame]) -> Vec<Announcement> {
+    let mut told = Vec::new();
+    for (_, body) in frames {
+        for record in codec::records(body) {
+            herald.fold(&record.unwrap(), &mut |announcement| told.push(announcement)).unwrap();
+        }
+    }
+    told
+}
+
+fn json(announcement: &Announcement) -> Value {
+    announcement.cloud_event(Source { engine: ENGINE })
+}
+
+#[test]
+fn every_kind_is_told_and_keeps_to_its_schema() {
+    let told = fold(&mut Herald::default(), &Shop::sample(BEGIN_MS).frames);
+    let mut kinds = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for announcement in &told {
+        let kind = announcement.happened.kind();
+        let path = format!("{}/../../docs/schemas/{kind}.v1.json", env!("CARGO_MANIFEST_DIR"));
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let event = json(announcement);
+        check(&schema, &event).unwrap_or_else(|offence| panic!("{kind}: {offence}\n{event:#}"));
+        kinds.insert(kind);
+        assert!(ids.insert(announcement.id()), "an id twice: {}", announcement.id());
+        let text = event.to_string();
+        for private in ["ada@", "tok_", "ch_", "Secret Street", "GB123", "no such card"] {
+            assert!(!text.contains(private), "{private} in {text}");
+        }
+    }
+    assert_eq!(kinds, KINDS.into_iter().collect::<BTreeSet<_>>());
+    let files =
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schemas")).unwrap().count();
+    assert_eq!(files, KINDS.len(), "one schema a kind");
+    assert!(
+        ids.iter().is_sorted() && told.iter().map(Announcement::id).is_sorted(),
+        "ids order as they come"
+    );
+}
+
+#[test]
+fn sequence_numbers_have_no_gap_and_figures_are_the_engines() {
+    let shop = Shop::sample(BEGIN_MS);
+    let mut herald = Herald::default();
+    let mut last: BTreeMap<String, u32> = BTreeMap::new();
+    for announcement in fold(&mut herald, &shop.frames) {
+        let next = last.entry(announcement.subject.to_string()).or_default();
+        *next += 1;
+        assert_eq!(announcement.sequence, Some(*next), "{announcement:?}");
+    }
+    assert!(last.values().any(|count| *count > 4), "{last:?}");
+    for (entity, snapshot) in &shop.world.entities {
+        if let doorbuster_engine::world::Snapshot::Stock(stock) = snapshot {
+            let view = stock.view();
+            assert_eq!(herald.figures(view.sku.as_str()), Some((view.on_hand, view.reserved)), "{entity}");
+        }
+    }
+}
+
+#[test]
+fn a_fold_cut_anywhere_tells_the_same() {
+    let shop = Shop::sample(BEGIN_MS);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("memory");
+    // Also with a memory so short that it forgets.
+    for (orders, carts) in [(1_000, 1_000), (2, 1)] {
+        let fresh = || Herald::remembering(orders, carts);
+        let whole = fold(&mut fresh(), &shop.frames);
+        for cut in 0..=shop.frames.len() {
+            let mut before = fresh();
+            let mut told = fold(&mut before, &shop.frames[..cut]);
+            let at = FrameNumber(u64::try_from(cut).unwrap());
+            before.keep(&file, ENGINE, at).unwrap();
+            let (mut after, frame) = fresh().recall(&file, ENGINE).unwrap().unwrap();
+            assert_eq!(frame, at);
+            told.extend(fold(&mut after, &shop.frames[cut..]));
+            assert_eq!(told, whole, "cut at frame {cut}, {orders} orders kept");
+        }
+    }
+}
+
+#[test]
+fn what_was_forgotten_is_told_without_its_number() {
+    let mut shop = Shop::open(BEGIN_MS);
+    let begun = shop.frames.len();
+    for fate in FATES {
+        shop.order(fate);
+        shop.flush();
+    }
+    let cart = shop.cart(vec![]);
+    shop.flush();
+    shop.in_cart(cart, CartEvent::Expired);
+    shop.flush();
+    let mut herald = Herald::remembering(1, 1);
+    // The first frames of the journal are gone.
+    let told = fold(&mut herald, &shop.frames[begun + 3..]);
+    assert!(told.iter().all(|announcement| announcement.sequence != Some(0)));
+    let mut late = Herald::default();
+    let last = &shop.frames[shop.frames.len() - 1..];
+    let told = fold(&mut late, last);
+    assert!(
+        matches!(&told[..], [Announcement { happened: Happened::CartAbandoned { lines: None, .. }, .. }]),
+        "{told:?}"
+    );
+    for announcement in &told {
+        let kind = announcement.happened.kind();
+        let path = format!("{}/../../docs/schemas/{kind}.v1.json", env!("CARGO_MANIFEST_DIR"));
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        check(&schema, &json(announcement)).unwrap();
+    }
+}
+
+#[test]
+fn a_flapping_sku_is_told_of_ten_times_at_once_then_once_a_second_and_its_last_level_stands() {
+    let mut shop = Shop::open(BEGIN_MS);
+    shop.flap(500);
+    let until = shop.at_ms;
+    shop.at_ms += 10_000;
+    shop.adjust("MUG", 1);
+    shop.flush();
+    let told = fold(&mut Herald::default(), &shop.frames);
+    let hot: Vec<_> = told.iter().filter(|announcement| announcement.subject.to_string() == "HOT").collect();
+    let seconds = usize::try_from((until - BEGIN_MS) / 1_000).unwrap();
+    assert!((10..=10 + seconds + 1).contains(&hot.len()), "{} in {seconds} s of flapping", hot.len());
+    let last = hot.last().unwrap();
+    assert!(matches!(last.happened, Happened::InventoryRestocked(..)), "the unit is back: {last:?}");
+    assert!(last.at >= Timestamp(until - 1_000));
+    for pair in hot.windows(2) {
+        assert_ne!(pair[0].happened.kind(), pair[1].happened.kind(), "a level is told when it changed");
+    }
+}
+
+#[test]
+fn a_damaged_memory_is_told_and_never_used() {
+    let shop = Shop::sample(BEGIN_MS);
+    let mut herald = Herald::default();
+    fold(&mut herald, &shop.frames);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("memory");
+    assert!(Herald::default().recall(&file, ENGINE).unwrap().is_none(), "no memory is no error");
+    herald.keep(&file, ENGINE, FrameNumber(9)).unwrap();
+    let sound = std::fs::read(&file).unwrap();
+    let other = doorbuster_persistence::directory::EngineId([8; 16]);
+    assert!(Herald::default().recall(&file, other).is_err(), "another engine's");
+    for place in (0..sound.len()).step_by(7) {
+        let mut bytes = sound.clone();
+        bytes[place] ^= 0x10;
+        std::fs::write(&file, &bytes).unwrap();
+        assert!(Herald::default().recall(&file, ENGINE).is_err(), "byte {place} flipped");
+        std::fs::write(&file, &sound[..place]).unwrap();
+        assert!(Herald::default().recall(&file, ENGINE).is_err(), "cut to {place}");
+    }
+}
