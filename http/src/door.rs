@@ -31,6 +31,7 @@ use crate::metrics::Meters;
 use crate::problem::{self, Code, Problem};
 use crate::routes::table::{self, Access, Body, Key, Route};
 use doorbuster_actors::{Engine, Readiness};
+use doorbuster_postgres::rescue::status::Status;
 
 /// Header that names a request, for support.
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -40,7 +41,7 @@ pub(crate) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempot
 pub(crate) static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Header that carries a cart's token.
 pub(crate) static CART_TOKEN: HeaderName = HeaderName::from_static("cart-token");
-/// Header that tells on every reply that acknowledgements are on no disk, where they are not.
+/// Header that tells on every reply what acknowledgements mean, where that is not `local`.
 static DURABILITY: HeaderName = HeaderName::from_static("doorbuster-durability");
 /// Headers that a proxy adds, which shares its connections among shoppers.
 static SHARED: [HeaderName; 3] = [VIA, FORWARDED, HeaderName::from_static("x-forwarded-for")];
@@ -57,7 +58,7 @@ pub struct DoorOptions {
     pub admin_key: String,
     /// Payment providers that may be chosen.
     pub providers: Vec<String>,
-    /// What an acknowledgement means: `local` or `memory`.
+    /// What an acknowledgement means: `local`, `replicated` or `memory`.
     pub durability: &'static str,
     /// How long a request may take, in milliseconds. Beyond it the caller is told that the outcome is unknown.
     pub request_deadline_ms: u64,
@@ -72,6 +73,8 @@ pub struct DoorOptions {
     pub origins: Vec<String>,
     /// Bounds of live streams.
     pub live: LiveOptions,
+    /// The rescue copy, where answers wait for it.
+    pub replication: Option<Status>,
     /// Lines of one import in work at a time. Fewer would leave the disk idle between flushes.
     pub import_in_flight: usize,
 }
@@ -88,6 +91,7 @@ impl Default for DoorOptions {
             limits: None,
             origins: Vec::new(),
             live: LiveOptions::default(),
+            replication: None,
             import_in_flight: 1_024,
         }
     }

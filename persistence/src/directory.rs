@@ -126,9 +126,7 @@ impl DataDirectory {
                 return Err(StartError::Damaged { file: paths.format(), what });
             }
             let engine = EngineId(random(&paths).map_err(refuse)?);
-            let text =
-                format!("doorbuster data directory\nformat {DIRECTORY_FORMAT_VERSION}\nengine {engine}\n");
-            disk::write_durably(disk, &paths.format(), text.as_bytes(), 0o644).map_err(refuse)?;
+            write_format(&paths, engine).map_err(refuse)?;
             engine
         };
         // Root may write where others may not, and a read-only mount refuses root too: try it.
@@ -239,6 +237,17 @@ fn has_segments(paths: &DataPaths) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The file that is locked while somebody works on the directory.
+pub(crate) fn lock_of(paths: &DataPaths) -> PathBuf {
+    paths.lock()
+}
+
+/// Makes a data directory of what lies in `paths`: the last thing that its maker does.
+pub(crate) fn write_format(paths: &DataPaths, engine: EngineId) -> io::Result<()> {
+    let text = format!("doorbuster data directory\nformat {DIRECTORY_FORMAT_VERSION}\nengine {engine}\n");
+    disk::write_durably(paths.disk.as_ref(), &paths.format(), text.as_bytes(), 0o644)
 }
 
 fn read_format(paths: &DataPaths) -> Result<Option<EngineId>, StartError> {

@@ -6,7 +6,8 @@
 //! The way in: [`disk::Disk`] is the machine underneath; [`directory::DataDirectory`] locks the place, [`recovery::recover`] makes the world and the journal
 //! from it, [`writer::JournalWriter`] carries batches to the disk while serving, [`checkpoint::CheckpointStore`] keeps
 //! restarts short, [`archive::archive_segments`] clears behind it, [`tail::JournalTail`] follows the journal,
-//! [`verify::verify`] proves all of it offline.
+//! [`verify::verify`] proves all of it offline. [`rescue`]
+//! makes a data directory of a copy kept elsewhere.
 
 pub mod archive;
 pub mod checkpoint;
@@ -21,12 +22,14 @@ pub mod memory_journal;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod rescue;
 pub mod segment;
 pub mod space;
 pub mod tail;
 pub mod verify;
 pub mod writer;
 
+mod acknowledgements;
 mod fold;
 mod laws;
 mod preparer;

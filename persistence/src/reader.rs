@@ -57,6 +57,8 @@ pub struct FrameView<'a> {
     pub records: u32,
     /// Their bytes.
     pub body: &'a [u8],
+    /// All of the frame as it was written, header included.
+    pub bytes: &'a [u8],
     /// The file it lies in.
     pub file: &'a Path,
     /// Its offset there.
@@ -64,6 +66,16 @@ pub struct FrameView<'a> {
 }
 
 impl FrameView<'_> {
+    /// Its checksum, to which the next frame is chained.
+    pub fn checksum(&self) -> u32 {
+        frame::u32_at(self.bytes, 32)
+    }
+
+    /// Checksum of the frame before it.
+    pub fn previous_checksum(&self) -> u32 {
+        frame::u32_at(self.bytes, 28)
+    }
+
     /// Damage found inside this frame, by file and offset.
     pub fn damaged(&self, what: impl Into<String>) -> JournalError {
         JournalError::damaged(self.file, self.offset, what)
@@ -156,9 +168,10 @@ impl JournalReader {
             };
             let number = FrameNumber(self.due.0 - 1);
             if number >= self.from {
-                let body = &self.bytes[begin + FRAME_HEADER_BYTES..self.offset];
+                let bytes = &self.bytes[begin..self.offset];
+                let body = &bytes[FRAME_HEADER_BYTES..];
                 let file = self.segments[self.index].path.as_path();
-                return Ok(Some(FrameView { number, records, body, file, offset: begin as u64 }));
+                return Ok(Some(FrameView { number, records, body, bytes, file, offset: begin as u64 }));
             }
         }
         Ok(None)

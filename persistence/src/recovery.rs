@@ -22,6 +22,7 @@ use crate::file_journal::{FileJournal, JournalOptions};
 use crate::fold;
 use crate::frame::FrameNumber;
 use crate::reader::{Cut, FrameView, JournalReader};
+use crate::rescue::base::Base;
 use crate::sequences::Sequences;
 
 /// How far recovery has come.
@@ -205,9 +206,13 @@ fn open_checkpoint(
     let unsound = match CheckpointStore::open(disk, &path) {
         Ok(store) => {
             // sled 0.34 panics on some damage; that is damage too.
-            match catch_unwind(AssertUnwindSafe(|| Rebuild::load(&store, memory_max, progress))) {
+            match catch_unwind(AssertUnwindSafe(|| {
+                fill_from_base(directory, &store)?;
+                Ok(Rebuild::load(&store, memory_max, progress)?)
+            })) {
                 Ok(Ok((rebuild, checkpoint))) => return Ok((store, rebuild, checkpoint)),
-                Ok(Err(error)) => error,
+                Ok(Err(StartError::Checkpoint(error))) => error,
+                Ok(Err(error)) => return Err(error),
                 Err(_) => CheckpointError::damaged("sled panicked when reading it"),
             }
         }
@@ -220,7 +225,21 @@ fn open_checkpoint(
     tracing::warn!(%unsound, set_aside = %set_aside.display(), "rebuilding the checkpoint from the journal");
     let store = CheckpointStore::open(disk, &path)?;
     let rebuilt = CheckpointUse::Rebuilt { set_aside, what: unsound.to_string() };
+    if fill_from_base(directory, &store)? {
+        let (from_base, _) = Rebuild::load(&store, memory_max, progress)?;
+        return Ok((store, from_base, rebuilt));
+    }
     Ok((store, Rebuild::from_nothing(), rebuilt))
+}
+
+/// Gives a store without any round what the journal begins from, where that is not its first frame; whether it did.
+fn fill_from_base(directory: &DataDirectory, store: &CheckpointStore) -> Result<bool, StartError> {
+    if !store.marks()?.is_empty() {
+        return Ok(false);
+    }
+    let Some(base) = Base::read(directory.paths(), directory.engine())? else { return Ok(false) };
+    base.fill(store)?;
+    Ok(true)
 }
 
 /// State under construction.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::directory::{DataPaths, EngineId};
 use crate::disk::{DiskFile, OpenMode};
@@ -92,6 +93,30 @@ impl JournalTail {
         self.journal.as_ref().map_or(FrameNumber(0), JournalHandle::durable_frame)
     }
 
+    /// Waits until a frame is there to be given, `patience` at the most; whether one is.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        journal.wait_for_durable(self.due, patience) >= self.due
+    }
+
+    /// Says that a copy elsewhere has every frame up to `through`. Under
+    /// [`Durability::Replicated`](crate::writer::Durability::Replicated) this is what lets answers out.
+    pub fn confirm_copied(&self, through: FrameNumber) {
+        if let Some(journal) = &self.journal {
+            journal.confirm_copied(through);
+        }
+    }
+
+    /// Bytes of records written since the writer's start, durable ones.
+    pub fn written_bytes(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.stats().bytes)
+    }
+
+    /// Where the journal's files lie.
+    pub fn paths(&self) -> &DataPaths {
+        &self.paths
+    }
+
     /// Goes to frame `due`, back or forth, without a look at what lies between.
     pub fn seek(&mut self, due: FrameNumber) {
         let (paths, journal) = (self.paths.clone(), self.journal.take());
@@ -138,9 +163,10 @@ impl JournalTail {
         let number = self.due;
         self.due = number.next();
         let Some(open) = &self.segment else { unreachable!("a frame lies in a segment") };
-        let body = &self.bytes[begin + FRAME_HEADER_BYTES..self.at];
+        let bytes = &self.bytes[begin..self.at];
+        let body = &bytes[FRAME_HEADER_BYTES..];
         let offset = open.offset - (self.at - begin) as u64;
-        Ok(Some(FrameView { number, records, body, file: &open.place.path, offset }))
+        Ok(Some(FrameView { number, records, body, bytes, file: &open.place.path, offset }))
     }
 
     /// The segment that has the frame due, from its first frame on.

@@ -27,6 +27,7 @@ pub use crate::laws::LawChecked;
 use crate::laws::Tally;
 use crate::reader::{Cut, FrameView, JournalReader};
 use crate::recovery::{Progress, unreadable};
+use crate::rescue::base::Base;
 use crate::sequences::Sequences;
 
 /// Something that is not as it must be.
@@ -55,7 +56,7 @@ pub struct VerifyReport {
     pub segments: u64,
     /// How many of them lie in the archive.
     pub segments_archived: u64,
-    /// First frame read; the fold starts from nothing there.
+    /// First frame read; the fold starts from nothing there, or from the journal's base where it begins later than at 1.
     pub first_frame: FrameNumber,
     /// Frames read.
     pub frames: u64,
@@ -104,7 +105,7 @@ pub fn verify_on(
     let directory = DataDirectory::open_offline_on(disk, path)?;
     let mut audit = Audit::default();
     audit.read_checkpoint(directory.paths());
-    if let Err(error) = audit.read_journal(&directory, progress) {
+    if let Err(error) = audit.read_base(&directory).and_then(|()| audit.read_journal(&directory, progress)) {
         audit.blame_start(error)?;
     }
     audit.finish(progress);
@@ -138,6 +139,10 @@ struct Audit {
     rows: Rows,
     /// Newest first.
     marks: Vec<RoundMark>,
+    /// What the journal begins from, where that is not its first frame.
+    base: Option<RoundMark>,
+    /// The last sequence that the base reflects of each entity in it.
+    reflected: OrderedMap<EntityKey, u64>,
     /// Public reservations that ended in the last day and were not made again since.
     ended: Lately<()>,
     /// Keys answered in the last day, each with its request's body hash and when.
@@ -183,6 +188,8 @@ impl Audit {
             StartError::Journal(J::MissingSegment { .. }) | StartError::MissingFrames { .. } => {
                 self.blame(9, None, what);
             }
+            // Only the journal's base: all else that is small was read before.
+            StartError::Damaged { file, .. } => self.blame(9, Some((file, 0)), what),
             StartError::Law { violation, .. } => self.blame(violation.law, None, what),
             StartError::CheckpointAhead { .. } => self.blame(3, None, what),
             StartError::NotWritable { .. }
@@ -190,7 +197,6 @@ impl Audit {
             | StartError::Locked { .. }
             | StartError::NewerVersion { .. }
             | StartError::DiskFull { .. }
-            | StartError::Damaged { .. }
             | StartError::Journal(
                 J::Io { .. }
                 | J::Full { .. }
@@ -218,6 +224,30 @@ impl Audit {
         }
     }
 
+    /// Begins the fold with the journal's base, if it has one.
+    fn read_base(&mut self, directory: &DataDirectory) -> Result<(), StartError> {
+        let Some(base) = Base::read(directory.paths(), directory.engine())? else { return Ok(()) };
+        let mut unreadable = None;
+        base.for_each_row(|row| {
+            self.reflected.insert(row.entity.clone(), row.sequence);
+            if row.residence == Residence::Gone {
+                return;
+            }
+            match codec::decode_stored::<Snapshot>(&row.blob) {
+                Ok(snapshot) => {
+                    self.world.entities.insert(row.entity, snapshot);
+                }
+                Err(error) => unreadable = Some(format!("the base's row of {}: {error}", row.entity)),
+            }
+        })?;
+        if let Some(what) = unreadable {
+            self.blame(10, None, what);
+        }
+        self.tally.other(10, self.reflected.len() as u64);
+        self.base = Some(base.head.mark);
+        Ok(())
+    }
+
     fn read_journal(
         &mut self,
         directory: &DataDirectory,
@@ -228,15 +258,17 @@ impl Audit {
         self.segments_archived = reader.segments().iter().filter(|segment| segment.archived).count() as u64;
         self.bytes = reader.bytes_left();
         self.first_frame = reader.first_frame();
-        if self.first_frame > FrameNumber::FIRST {
+        let needed = self.base.as_ref().map_or(FrameNumber::FIRST, |base| base.replay_from_frame);
+        if self.first_frame > needed {
             return Err(StartError::MissingFrames {
                 directory: directory.paths().archive(),
                 first_frame: self.first_frame.0,
-                needed_frame: FrameNumber::FIRST.0,
+                needed_frame: needed.0,
             });
         }
         let bytes_total = self.bytes;
-        let mut sequences = Sequences::after(&[0; PARTITIONS]);
+        let mut sequences =
+            Sequences::after(&self.base.as_ref().map_or([0; PARTITIONS], |base| base.sequences));
         while let Some(frame) = reader.next_frame()? {
             self.fold_frame(&frame, &mut sequences)?;
             self.frames += 1;
@@ -256,7 +288,7 @@ impl Audit {
 
     /// Law 3, as far as bytes show it: what the checkpoint says was durable is in the journal.
     fn check_not_ahead(&mut self, last: &[u64; PARTITIONS], next_frame: FrameNumber) -> Result<(), String> {
-        for mark in &self.marks {
+        for mark in self.marks.iter().chain(&self.base) {
             self.tally.other(3, 1 + PARTITIONS as u64);
             if next_frame <= mark.durable_frame {
                 return Err(format!("reflects frame {}, the journal ends before", mark.durable_frame));
@@ -320,6 +352,10 @@ impl Audit {
         self.check_key(place, record, entry);
         self.check_ending(place, record, entry);
         self.tally.event(10);
+        if self.reflected.get(&entry.entity).is_some_and(|sequence| record.header.sequence <= *sequence) {
+            self.records += 1;
+            return;
+        }
         let applied = match fold::apply(&mut self.world, None, entry, record.recorded()) {
             Ok(applied) => applied,
             Err(violation) => {

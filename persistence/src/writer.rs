@@ -9,18 +9,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use doorbuster_engine::mutant::{self, Mutant};
 use parking_lot::Mutex;
 
+use crate::acknowledgements::{Acknowledgements, Held};
 use crate::error::JournalError;
 use crate::frame::{Frame, FrameNumber};
 use crate::journal::Journal;
 use crate::space::{Claim, Space, StorageFull};
 
-/// Told on the writer's thread, once a worker and sync: its batches up to this number are durable. Must not block.
+/// Told once a worker and sync: its batches up to this number are durable. On the writer's thread, or under
+/// [`Durability::Replicated`] on that of whoever confirms the copy. Must not block.
 pub type OnDurable = Box<dyn Fn(usize, u64) + Send>;
 
 /// Told once, on the writer's thread, when the journal failed; the process should stop.
@@ -37,6 +39,9 @@ pub enum Durability {
     /// The frame is on this machine's stable storage.
     #[default]
     Local,
+    /// The frame is on this machine's stable storage, and a copy elsewhere has it too: told by
+    /// [`JournalHandle::confirm_copied`].
+    Replicated,
 }
 
 /// How the writer works.
@@ -139,6 +144,8 @@ struct Shared {
     space: Arc<Space>,
     frame_bytes_max: usize,
     durability: Durability,
+    /// Acknowledgements that wait for a copy, under [`Durability::Replicated`].
+    held: Option<Arc<Held>>,
     thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
 }
 
@@ -184,6 +191,13 @@ impl JournalWriter {
         figures.next_frame.store(next, Ordering::Release);
         figures.durable_frame.store(next.saturating_sub(1), Ordering::Release);
         let frame_bytes_max = journal.frame_bytes_max();
+        let (acknowledgements, held) = match options.durability {
+            Durability::Memory | Durability::Local => (Acknowledgements::AtOnce(on_durable), None),
+            Durability::Replicated => {
+                let held = Arc::new(Held::new(FrameNumber(next.saturating_sub(1)), on_durable));
+                (Acknowledgements::Held(Arc::clone(&held)), Some(held))
+            }
+        };
         let shared = Shared {
             sender,
             recycled,
@@ -191,6 +205,7 @@ impl JournalWriter {
             space: journal.space(),
             frame_bytes_max,
             durability: options.durability,
+            held,
             thread: Mutex::new(None),
         };
         let stepped = SteppedWriter {
@@ -200,7 +215,7 @@ impl JournalWriter {
             recycle,
             figures,
             frame_bytes_max,
-            on_durable,
+            acknowledgements,
             on_fatal,
             carried: None,
             batches: Vec::new(),
@@ -251,6 +266,29 @@ impl JournalHandle {
         FrameNumber(self.shared.figures.durable_frame.load(Ordering::Acquire))
     }
 
+    /// Waits until frame `due` is on this machine's stable storage, `patience` at the most; returns the newest that is.
+    ///
+    /// Where nobody waits for a copy, nobody wakes the one who makes it either: it looks every few milliseconds.
+    pub fn wait_for_durable(&self, due: FrameNumber, patience: Duration) -> FrameNumber {
+        const LOOK_EVERY: Duration = Duration::from_millis(5);
+        if let Some(held) = &self.shared.held {
+            return held.wait_for_durable(due, patience);
+        }
+        let until = Instant::now() + patience;
+        while self.durable_frame() < due && Instant::now() < until {
+            thread::sleep(LOOK_EVERY.min(patience));
+        }
+        self.durable_frame()
+    }
+
+    /// A copy elsewhere has every frame up to `through`: under [`Durability::Replicated`] this lets their acknowledgements
+    /// out, else it means nothing.
+    pub fn confirm_copied(&self, through: FrameNumber) {
+        if let Some(held) = &self.shared.held {
+            held.confirm(through);
+        }
+    }
+
     /// Largest batch, in bytes.
     pub fn frame_bytes_max(&self) -> usize {
         self.shared.frame_bytes_max
@@ -298,7 +336,7 @@ pub struct SteppedWriter {
     recycle: Sender<Vec<u8>>,
     figures: Arc<Figures>,
     frame_bytes_max: usize,
-    on_durable: OnDurable,
+    acknowledgements: Acknowledgements,
     on_fatal: OnFatal,
     /// Taken from the inbox for the next frame.
     carried: Option<(Batch, Instant)>,
@@ -436,7 +474,7 @@ impl SteppedWriter {
     fn sync(&mut self, written: Written) -> Result<(), JournalError> {
         let Some(number) = written.frame else { return Ok(()) };
         let sync_us = match self.options.durability {
-            Durability::Local => {
+            Durability::Local | Durability::Replicated => {
                 self.journal.sync()?;
                 micros(written.at, Instant::now())
             }
@@ -467,9 +505,9 @@ impl SteppedWriter {
             }
             recycle(&self.recycle, batch.bytes);
         }
-        for (worker, number) in self.durable.drain(..) {
-            (self.on_durable)(worker, number);
-        }
+        // Batches without records wait for the frames before them.
+        let frame = FrameNumber(self.journal.next_frame().0.saturating_sub(1));
+        self.acknowledgements.tell(frame, self.durable.drain(..));
     }
 
     fn fail(&mut self, error: JournalError) {

@@ -11,6 +11,7 @@ mod journals;
 mod killing;
 mod parsers;
 mod recoveries;
+mod rescuing;
 mod shop;
 mod speed;
 mod support;

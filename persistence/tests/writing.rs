@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use doorbuster_persistence::error::JournalError;
+use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::memory_journal::{Faults, MemoryDisk, MemoryJournal};
-use doorbuster_persistence::writer::{Batch, JournalHandle, JournalWriter, WriterOptions};
+use doorbuster_persistence::writer::{Batch, Durability, JournalHandle, JournalWriter, WriterOptions};
 use parking_lot::Mutex;
 
 struct Bench {
@@ -119,4 +121,79 @@ fn an_empty_batch_is_told_durable_in_its_turn_and_writes_nothing() {
     bench.handle.shutdown().unwrap();
     assert_eq!(bench.durable[1].load(Ordering::SeqCst), 9);
     assert_eq!(bench.disk.appends(), 0);
+}
+
+/// Under `replicated` a writer tells through whoever confirms the copy.
+fn replicated() -> (Bench, Arc<AtomicU64>) {
+    let (journal, disk) = MemoryJournal::new();
+    let durable = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
+    let told = durable.clone();
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    let options = WriterOptions { durability: Durability::Replicated, ..WriterOptions::default() };
+    let handle = JournalWriter::spawn(
+        Box::new(journal),
+        options,
+        Box::new(move |worker, number| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            assert!(told[worker].swap(number, Ordering::SeqCst) < number, "numbers only rise");
+        }),
+        Box::new(|error| panic!("{error}")),
+    )
+    .unwrap();
+    (Bench { disk, handle, durable, fatal: Arc::default() }, count)
+}
+
+/// Submits a batch and waits until it is on the disk; returns its frame.
+fn synced(bench: &Bench, batch: Batch) -> FrameNumber {
+    let due = bench.handle.durable_frame().next();
+    bench.handle.submit(batch).unwrap();
+    assert_eq!(bench.handle.wait_for_durable(due, Duration::from_secs(60)), due);
+    due
+}
+
+#[test]
+fn replicated_tells_nothing_before_the_copy_has_it_and_everything_then() {
+    let (bench, _) = replicated();
+    let told = || bench.durable.each_ref().map(|durable| durable.load(Ordering::SeqCst));
+    let first = synced(&bench, batch(0, 1));
+    let second = synced(&bench, batch(1, 1));
+    let third = synced(&bench, batch(0, 2));
+    assert_eq!(told(), [0, 0], "law 3: on this disk is not enough");
+    bench.handle.confirm_copied(first);
+    assert_eq!(told(), [1, 0]);
+    // A batch without records marks a point in time: it waits for the frames before it.
+    bench.handle.submit(Batch { worker: 0, number: 3, bytes: Vec::new(), records: 0 }).unwrap();
+    let waited = bench.handle.wait_for_durable(third.next(), Duration::from_millis(50));
+    assert_eq!((waited, told()), (third, [1, 0]));
+    bench.handle.confirm_copied(second);
+    assert_eq!(told(), [1, 1]);
+    bench.handle.confirm_copied(third);
+    assert_eq!(told(), [3, 1]);
+    // The copy may have heard of a frame before the writer told: of one it has already, nobody waits.
+    bench.handle.confirm_copied(FrameNumber(third.0 + 5));
+    synced(&bench, batch(1, 2));
+    bench.handle.shutdown().unwrap();
+    assert_eq!(told(), [3, 2]);
+}
+
+#[test]
+fn what_waits_for_a_copy_is_bounded_and_comes_out_whole() {
+    const BATCHES: u64 = 70_000;
+
+    let (bench, count) = replicated();
+    for number in 1..=BATCHES {
+        bench.handle.submit(batch(usize::from(number % 2 == 0), number)).unwrap();
+        // Frames of one batch: the queue must not outrun the writer.
+        while bench.handle.stats().queue_depth > 0 {
+            std::thread::yield_now();
+        }
+    }
+    bench.handle.shutdown().unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    let last = bench.handle.durable_frame();
+    bench.handle.confirm_copied(last);
+    assert_eq!(bench.durable.each_ref().map(|d| d.load(Ordering::SeqCst)), [BATCHES - 1, BATCHES]);
+    let told = count.load(Ordering::SeqCst);
+    assert!(told <= 65_536, "law 11: {told} acknowledgements were kept apart");
 }

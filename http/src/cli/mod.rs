@@ -12,6 +12,8 @@ pub mod migrate;
 pub mod outlets;
 pub mod rebuild;
 pub mod replay;
+pub mod rescue;
+pub mod restore;
 pub mod rush;
 pub mod serve;
 pub mod settings;
@@ -32,13 +34,14 @@ Exit codes:
     1  a check failed (verify, migrate, rebuild-projection, doctor, replay, rush, trial, import)
     2  wrong usage, or an unreachable engine or database
    65  damaged data or a broken law
-   66  no data directory there
+   66  no data directory there, or no rescue copy
    69  the address is in use or cannot be listened on
    71  the disk is full
-   73  the data directory cannot be written
+   73  the data directory cannot be written, or is not empty (restore)
    74  input/output error, also of the journal while serving
    75  another engine holds the data directory
    76  the data directory or the database is from a newer engine
+   77  the rescue copy belongs to another data directory, restored from it
    78  a certificate or a secret cannot be used
   130  stopped by a second signal
 
@@ -69,6 +72,8 @@ pub enum Command {
     Trial(trial::TrialArguments),
     /// Read a stopped engine's whole journal and check every law.
     Verify(verify::VerifyArguments),
+    /// Rebuild a data directory from the rescue copy in Postgres.
+    Restore(restore::RestoreArguments),
     /// Bring the schema of a Postgres database up to date.
     Migrate(migrate::MigrateArguments),
     /// Make the projection in Postgres anew from a stopped engine's journal.
@@ -116,6 +121,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Rush(arguments) => rush::run(arguments),
         Command::Trial(arguments) => trial::run(arguments),
         Command::Verify(arguments) => Ok(ended("verify", verify::run(&arguments))),
+        Command::Restore(arguments) => Ok(ended("restore", restore::run(&arguments))),
         Command::Migrate(arguments) => Ok(ended("migrate", migrate::run(&arguments))),
         Command::RebuildProjection(arguments) => Ok(ended("rebuild-projection", rebuild::run(&arguments))),
         Command::Doctor(arguments) => Ok(ended("doctor", doctor::run(&arguments))),

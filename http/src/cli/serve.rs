@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use actix_web::web;
 use doorbuster_actors::{Engine, EngineOptions, Limits, Readiness};
 use doorbuster_engine::payment::PaymentProvider;
+use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::recovery::{Progress, RecoveryReport};
 use doorbuster_persistence::writer::Durability;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::database::{self, DatabaseArguments};
 use super::logging::{self, LogFormat};
 use super::outlets::RedisArguments;
+use super::rescue::{self, RescueArguments};
 use super::{Failure, demo, outlets};
 use crate::LiveOptions;
 use crate::door::{DoorOptions, FrontDoor};
@@ -32,6 +34,8 @@ use crate::server::{self, Doorway, ServerOptions, TlsFiles};
 pub enum DurabilityChoice {
     /// On this machine's stable storage
     Local,
+    /// On this machine's stable storage and in the rescue copy in Postgres: a lost disk takes nothing that was acknowledged
+    Replicated,
     /// Nothing at all: for load tests only, every reply says so
     Memory,
 }
@@ -67,6 +71,9 @@ pub struct ServeArguments {
     /// What an acknowledgement means
     #[arg(long, env = "DOORBUSTER_DURABILITY", value_enum, default_value = "local")]
     pub durability: DurabilityChoice,
+    /// The rescue copy.
+    #[command(flatten)]
+    pub rescue: RescueArguments,
     /// The admin key (default: made at first start and kept in the data directory)
     #[arg(long, env = "DOORBUSTER_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub admin_key: Option<String>,
@@ -166,6 +173,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let limits = rate_limits(&arguments)?;
     let database = arguments.database.settings()?;
     let outlets = outlets::prepare(&arguments.redis)?;
+    rescue::check(&arguments)?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
     let recorder = metrics::install_recorder();
@@ -177,14 +185,21 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     });
 
     let (engine, report) = recover(&arguments, server_options.workers, &listener).await?;
+    let (admin_key, fresh) = admin_key(&arguments)?;
+    let shipper = rescue::begin(&arguments, &engine)?;
+    if let Some(shipper) = &shipper {
+        let is_replicated = arguments.durability == DurabilityChoice::Replicated;
+        let durable = engine.follow(FrameNumber::FIRST).durable_frame();
+        meanwhile_waiting(&listener, rescue::ready(shipper, is_replicated, durable)).await??;
+    }
     // Before anybody can know that it serves. Until here a signal simply ends it: recovery may be cut at any point.
     let signals = Signals::new()?;
-    let (admin_key, fresh) = admin_key(&arguments)?;
     let door_options = DoorOptions {
         admin_key: admin_key.clone(),
         providers: providers(&arguments).iter().map(|provider| provider.name().to_owned()).collect(),
         durability: match arguments.durability {
             DurabilityChoice::Local => "local",
+            DurabilityChoice::Replicated => "replicated",
             DurabilityChoice::Memory => "memory",
         },
         request_deadline_ms: arguments.request_deadline_ms,
@@ -196,6 +211,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
             streams_max: usize::try_from(arguments.streams_max).unwrap_or(usize::MAX),
             ..LiveOptions::default()
         },
+        replication: rescue::replication(&arguments, shipper.as_ref()),
         ..DoorOptions::default()
     };
     let door = web::Data::new(FrontDoor::new(engine.clone(), door_options));
@@ -264,6 +280,9 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     if let Some(outlets) = outlets {
         // Nothing is recorded any more, and what was is announced if Redis is there. It waits in its own thread.
         let _ = web::block(|| outlets.stop()).await;
+    }
+    if let Some(shipper) = shipper {
+        shipper.stop();
     }
     engine.stop();
     tracing::info!("stopped");
@@ -378,6 +397,7 @@ async fn recover(
         workers,
         durability: match arguments.durability {
             DurabilityChoice::Local => Durability::Local,
+            DurabilityChoice::Replicated => Durability::Replicated,
             DurabilityChoice::Memory => Durability::Memory,
         },
         segment_bytes: arguments.segment_mib << 20,
@@ -394,7 +414,7 @@ async fn recover(
         }),
         ..EngineOptions::new(arguments.data.clone())
     };
-    let (sender, mut receiver) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     let bar = RecoveryBar::new();
     let shown = bar.clone();
     std::thread::Builder::new()
@@ -406,18 +426,7 @@ async fn recover(
             message: format!("cannot start a thread: {error}; look at `ulimit -u`"),
             code: 74,
         })?;
-    let outcome = match actix_rt::time::timeout(QUIET_RECOVERY, &mut receiver).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let waiting = listener.try_clone().map_err(server::ServerError::from)?;
-            let waiting = server::recovering(waiting)?;
-            let handle = waiting.handle();
-            actix_rt::spawn(waiting);
-            let outcome = receiver.await;
-            server::hand_over(handle).await;
-            outcome
-        }
-    };
+    let outcome = meanwhile_waiting(listener, receiver).await?;
     bar.clear();
     match outcome {
         Ok(started) => Ok(started?),
@@ -426,6 +435,21 @@ async fn recover(
             code: 65,
         }),
     }
+}
+
+/// Waits for `work`; where that takes a while, clients are told to wait meanwhile.
+async fn meanwhile_waiting<T>(listener: &TcpListener, work: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut work = std::pin::pin!(work);
+    if let Ok(outcome) = actix_rt::time::timeout(QUIET_RECOVERY, &mut work).await {
+        return Ok(outcome);
+    }
+    let waiting = listener.try_clone().map_err(server::ServerError::from)?;
+    let waiting = server::recovering(waiting)?;
+    let handle = waiting.handle();
+    actix_rt::spawn(waiting);
+    let outcome = work.await;
+    server::hand_over(handle).await;
+    Ok(outcome)
 }
 
 /// The admin key, and whether it was made just now.

@@ -1,5 +1,7 @@
 //! `/livez`, `/readyz`, `/version`, `/metrics`: for whoever runs the engine.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
@@ -12,13 +14,24 @@ use crate::wire::responses::{Health, Version};
 use crate::wire::time;
 use doorbuster_actors::Readiness;
 
+/// How long answers may wait for the rescue copy before balancers are told to turn away.
+const COPY_PATIENCE: Duration = Duration::from_secs(3);
+
+const COPY_AWAY: &str = "answers wait for the rescue copy in Postgres (--durability replicated), which takes nothing now; they go \
+                         out when it does";
+
 pub(crate) async fn live(_call: Call) -> Result<HttpResponse, Problem> {
     Ok(ok(&Health { status: "ok" }))
 }
 
 pub(crate) async fn ready(call: Call) -> Result<HttpResponse, Problem> {
     match call.engine().readiness() {
-        Readiness::Ready => Ok(ok(&Health { status: "ok" })),
+        Readiness::Ready => match &call.door.options.replication {
+            Some(copy) if !copy.is_confirming(COPY_PATIENCE) => {
+                Err(Problem::new(Code::Recovering, COPY_AWAY))
+            }
+            Some(_) | None => Ok(ok(&Health { status: "ok" })),
+        },
         Readiness::Recovering => Err(Refusal::Recovering { retry_after_ms: 1_000 }.into()),
         Readiness::Draining => Err(Refusal::Draining.into()),
     }

@@ -3,12 +3,16 @@
 //! Every wait goes through [`Connection::within`]: a server that was stopped in its tracks keeps its sockets open and says
 //! nothing for ever. After a deadline the session is in an unknown state and is to be dropped, never used again.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 
 use crate::error::{PostgresError, told};
 use crate::settings::{CONNECT_PATIENCE, DatabaseSettings};
@@ -23,6 +27,7 @@ pub struct Connection {
     client: Client,
     patience: Duration,
     carrier: JoinHandle<()>,
+    warnings: Arc<AtomicU64>,
 }
 
 impl DatabaseSettings {
@@ -64,11 +69,22 @@ impl DatabaseSettings {
             Ok(Err(error)) => return Err(refuse(told(&error))),
             Err(_) => return Err(refuse("it accepts, but does not answer".to_owned())),
         };
+        let warnings = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&warnings);
         let carrier = tokio::spawn(async move {
-            // Whoever waits for an answer is told of the error; nobody else need be.
-            let _ = connection.await;
+            let mut connection = connection;
+            // Whoever waits for an answer is told of an error; nobody else need be. A warning comes before the answer that it
+            // belongs to, and is counted before that is handed on.
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message
+                    && notice.parsed_severity().is_none_or(|severity| severity == Severity::Warning)
+                {
+                    tracing::warn!(notice = notice.message(), "PostgreSQL warns");
+                    counted.fetch_add(1, Ordering::AcqRel);
+                }
+            }
         });
-        Ok(Connection { client, patience: self.answer_patience, carrier })
+        Ok(Connection { client, patience: self.answer_patience, carrier, warnings })
     }
 }
 
@@ -95,6 +111,11 @@ impl Connection {
     /// How long one answer is waited for.
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Warnings that the server has sent in this session, each before the answer that it belongs to.
+    pub fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::Acquire)
     }
 
     /// Whether the session has ended.

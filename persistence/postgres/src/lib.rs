@@ -14,6 +14,7 @@ pub mod error;
 pub mod metrics;
 pub mod migrations;
 pub mod projection;
+pub mod rescue;
 pub mod schema;
 pub mod settings;
 

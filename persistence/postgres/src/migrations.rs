@@ -43,6 +43,7 @@ macro_rules! migrations {
 migrations! {
     1 "0001_projection",
     2 "0002_reporting",
+    3 "0003_rescue",
 }
 
 /// First line of a file that cannot run in a transaction.

@@ -7,4 +7,7 @@ mod bazaar;
 mod connecting;
 mod migrating;
 mod projecting;
+mod pruning;
+mod rescuing;
+mod shop;
 mod support;

@@ -7,18 +7,22 @@
 
 mod chunks;
 mod cold;
+mod image;
 mod index;
 mod keys;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
 use doorbuster_engine::mutant::{self, Mutant};
 use parking_lot::Mutex;
 
 pub use cold::{ColdKind, ColdRow};
+pub use image::Imaging;
+pub(crate) use image::{mark_bytes, mark_of};
 pub use index::OrderRow;
 
 use crate::disk::{Disk, Tree, TreeBatch, Trees};
@@ -26,7 +30,10 @@ use crate::error::CheckpointError;
 use crate::frame::{FrameNumber, array_at, u64_at};
 
 /// Version of the store's layout. Another one is set aside and rebuilt from the journal.
-const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+
+/// Counts the stores opened by this process.
+static OPENED: AtomicU64 = AtomicU64::new(1);
 
 /// Where an entity lives while the engine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +92,8 @@ pub struct CheckpointStore {
     /// Held while gathered rows are written, so that they are in the order they were put.
     turn: Mutex<()>,
     trees: Box<dyn Trees>,
+    /// Tells this store from the one that takes its place when it is opened again.
+    number: u64,
 }
 
 /// Rows put and not in sled yet.
@@ -102,6 +111,8 @@ struct Gathered {
 struct Gone {
     this_round: Vec<Vec<u8>>,
     last_round: Vec<Vec<u8>>,
+    /// A copy is being taken: none vanishes.
+    is_held: bool,
 }
 
 /// Sum of all rows' hashes and their number, whatever the order; and how often rows were written: a mark never belongs
@@ -185,6 +196,7 @@ impl CheckpointStore {
             turn: Mutex::default(),
             rows,
             trees,
+            number: OPENED.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -280,7 +292,11 @@ impl CheckpointStore {
     fn purge_gone(&self) -> Result<(), CheckpointError> {
         let purged = {
             let mut gone = self.gone.lock();
-            let this_round = std::mem::take(&mut gone.this_round);
+            let mut this_round = std::mem::take(&mut gone.this_round);
+            if gone.is_held {
+                gone.last_round.append(&mut this_round);
+                return Ok(());
+            }
             std::mem::replace(&mut gone.last_round, this_round)
         };
         let mut group = RowGroup::default();
@@ -469,6 +485,20 @@ impl RowGroup {
     }
 }
 
+/// The rows among the entries of a copy's page.
+pub(crate) fn rows_of(page: &[u8]) -> impl Iterator<Item = Result<EntityRow, CheckpointError>> {
+    image::entries(page).filter_map(|entry| {
+        let Some((index, key, value)) = entry else {
+            return Some(Err(CheckpointError::damaged("an entry of its copy")));
+        };
+        if index != 0 {
+            return None;
+        }
+        let entity = keys::parse_entity(key).ok_or_else(|| CheckpointError::damaged("a row's key"));
+        Some(entity.and_then(|entity| decode_row(entity, value)))
+    })
+}
+
 fn decode_row(entity: EntityKey, payload: &[u8]) -> Result<EntityRow, CheckpointError> {
     let Some((head, blob)) = payload.split_at_checked(9) else {
         return Err(CheckpointError::damaged(format!("the row of {entity} is too short")));
@@ -485,8 +515,11 @@ fn decode_row(entity: EntityKey, payload: &[u8]) -> Result<EntityRow, Checkpoint
 /// Five numbers before the sequences.
 const MARK_HEAD_BYTES: usize = 40;
 
+/// Bytes of a mark, its hash included.
+pub(crate) const MARK_BYTES: usize = MARK_HEAD_BYTES + PARTITIONS * 8 + 16;
+
 fn encode_mark(mark: &RoundMark, generation: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(MARK_HEAD_BYTES + PARTITIONS * 8 + 16);
+    let mut bytes = Vec::with_capacity(MARK_BYTES);
     bytes.extend_from_slice(&mark.replay_from_frame.0.to_le_bytes());
     bytes.extend_from_slice(&mark.durable_frame.0.to_le_bytes());
     bytes.extend_from_slice(&mark.position_max.to_le_bytes());
