@@ -20,6 +20,8 @@ const WAITING_MAX: usize = 1_024;
 /// What is watched and by whom.
 pub(super) struct Stage {
     state: State,
+    /// Where the journal stood when the actor gave the state: an event before it is in the state already, whenever it is read.
+    as_of: Position,
     pub(super) clients: Vec<u64>,
 }
 
@@ -50,7 +52,7 @@ struct OrderNow {
 
 impl Stage {
     pub(super) fn new() -> Self {
-        Self { state: State::Waiting(Vec::new()), clients: Vec::new() }
+        Self { state: State::Waiting(Vec::new()), as_of: Position(0), clients: Vec::new() }
     }
 
     /// Whether its state is here.
@@ -63,13 +65,16 @@ impl Stage {
     pub(super) fn seed(&mut self, seed: Seed) -> bool {
         let State::Waiting(kept) = &mut self.state else { return true };
         let kept = std::mem::take(kept);
-        let as_of: Position;
-        (self.state, as_of) = match seed {
+        (self.state, self.as_of) = match seed {
             Seed::Cart(watched) => (State::Cart(watched.state), watched.as_of),
             Seed::Order(watched) => (State::Order(watched.state), watched.as_of),
         };
-        let after = kept.iter().filter(|(_, recorded)| recorded.position >= as_of);
-        after.into_iter().all(|(event, recorded)| self.evolve(event, *recorded))
+        kept.iter().all(|(event, recorded)| self.holds(*recorded) || self.evolve(event, *recorded))
+    }
+
+    /// Whether the state that the actor gave has this event in it.
+    fn holds(&self, recorded: Recorded) -> bool {
+        recorded.position < self.as_of
     }
 
     /// Folds an event, and says what that means.
@@ -79,6 +84,9 @@ impl Stage {
                 return Turn::Last(None, "lost");
             }
             kept.push((event.clone(), recorded));
+            return Turn::Quiet;
+        }
+        if self.holds(recorded) {
             return Turn::Quiet;
         }
         if !self.evolve(event, recorded) {

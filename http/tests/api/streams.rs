@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use doorbuster_http::LiveOptions;
@@ -212,6 +213,45 @@ fn a_cart_is_told_whole_after_each_change_in_order_without_a_gap() {
     assert_eq!(late.within(Duration::from_secs(5)), None);
     assert_eq!(late.chunk(Duration::from_secs(5)), None, "and the connection is done");
     shop.refused(get(&cart_path(&cart)).token(&cart.1), 410, "cart_expired");
+}
+
+/// Ends the changes however the test does.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn whoever_begins_to_watch_amid_changes_misses_none() {
+    let shop = Shop::open();
+    shop.stock("TEE", 1_000);
+    let cart = shop.cart(&[("TEE", 1)]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _over = Over(&done);
+        scope.spawn(|| {
+            let mut connection = shop.connect();
+            let mut version = 1;
+            while !done.load(Ordering::Relaxed) {
+                version += 1;
+                assert_eq!(connection.send(quantity(&cart, version)).status, 200);
+            }
+        });
+        for _ in 0..60 {
+            let mut watch = Watch::open(&shop, &cart_path(&cart), &[("Cart-Token", &cart.1)]);
+            let mut last = None;
+            for _ in 0..6 {
+                let told = watch.next();
+                let version: i64 = told.id.unwrap().parse().unwrap();
+                assert!(last.is_none_or(|last| version == last + 1), "{version} after {last:?}");
+                assert_eq!(told.data["lines"][0]["quantity"], version, "the state of that very change");
+                last = Some(version);
+            }
+        }
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use doorbuster_engine::cart::CartEvent;
 use doorbuster_engine::identity::Timestamp;
+use doorbuster_engine::world::Snapshot;
 use doorbuster_outlets::announcement::{Announcement, Happened, Herald, KINDS, Source};
 use doorbuster_persistence::codec;
 use doorbuster_persistence::frame::FrameNumber;
@@ -61,18 +62,36 @@ fn sequence_numbers_have_no_gap_and_figures_are_the_engines() {
     let shop = Shop::sample(BEGIN_MS);
     let mut herald = Herald::default();
     let mut last: BTreeMap<String, u32> = BTreeMap::new();
+    let mut refunds: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for announcement in fold(&mut herald, &shop.frames) {
+        if let Happened::OrderRefunded { amount, refunded, in_full, .. } = &announcement.happened {
+            let told = refunds.entry(announcement.subject.to_string()).or_default();
+            *told = (told.0 + amount.unwrap().amount, refunded.unwrap().amount);
+            assert_eq!(*in_full, Some(told.1 == 3_998), "all that was paid");
+        }
         let next = last.entry(announcement.subject.to_string()).or_default();
         *next += 1;
         assert_eq!(announcement.sequence, Some(*next), "{announcement:?}");
     }
     assert!(last.values().any(|count| *count > 4), "{last:?}");
+    let mut orders = 0;
     for (entity, snapshot) in &shop.world.entities {
-        if let doorbuster_engine::world::Snapshot::Stock(stock) = snapshot {
-            let view = stock.view();
-            assert_eq!(herald.figures(view.sku.as_str()), Some((view.on_hand, view.reserved)), "{entity}");
+        match snapshot {
+            Snapshot::Stock(stock) => {
+                let view = stock.view();
+                let figures = herald.figures(view.sku.as_str());
+                assert_eq!(figures, Some((view.on_hand, view.reserved)), "{entity}");
+            }
+            Snapshot::Order(order) => {
+                let view = order.view();
+                let told = refunds.get(&view.id.to_string()).copied().unwrap_or((0, 0));
+                assert_eq!(told, (view.refunded.amount, view.refunded.amount), "{entity}: sum and total");
+                orders += usize::from(view.refunded.amount > 0);
+            }
+            Snapshot::Reservation(_) | Snapshot::Cart(_) => {}
         }
     }
+    assert_eq!(orders, 2, "orders with refunds");
 }
 
 #[test]
