@@ -134,6 +134,8 @@ fn replicated_answers_wait_for_postgres_and_nothing_acknowledged_is_missing() {
     shop.trade(100);
     let acknowledged = Arc::clone(&shop.acknowledged);
     wait(|| acknowledged.load(Ordering::SeqCst) == 100, || format!("{:?}", shipper.status().figures()));
+    // Nothing is in hand any more: what is confirmed from here on was confirmed too early.
+    shop.wait_shipped(&shipper);
     let patience = Duration::from_secs(3);
     assert!(shipper.status().is_confirming(patience));
     postgres.pause();
