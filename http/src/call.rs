@@ -8,6 +8,7 @@ use actix_web::http::header::{HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use actix_web::web::{self, Bytes};
 use doorbuster_actors::{self as types, Engine, Ticket};
 use doorbuster_engine::identity::Sku;
+use doorbuster_postgres::history::History;
 
 use crate::body;
 use crate::door::{CART_TOKEN, FrontDoor, IDEMPOTENCY_KEY};
@@ -39,6 +40,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Who finds orders in Postgres, where there is one.
+    pub(crate) fn history(&self) -> Option<&History> {
+        self.door.options.history.as_ref()
+    }
+
     /// The engine.
     pub(crate) fn engine(&self) -> &Engine {
         &self.door.engine

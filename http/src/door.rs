@@ -18,6 +18,7 @@ use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use doorbuster_engine::identity::Timestamp;
+use doorbuster_postgres::history::History;
 use futures_util::FutureExt;
 
 use crate::admission::{self, Overload};
@@ -67,6 +68,8 @@ pub struct DoorOptions {
     /// How late a worker may be, in milliseconds, before new requests are refused in part. With less, a busy neighbour on
     /// the machine passes for overload; with more, everybody waits longer before anybody is refused.
     pub lag_target_ms: u64,
+    /// Finds orders in Postgres, where there is one.
+    pub history: Option<History>,
     /// How often strangers may ask; absent: as often as they like.
     pub limits: Option<Arc<RateLimits>>,
     /// Origins whose pages may open a WebSocket: those of the CORS list.
@@ -88,6 +91,7 @@ impl Default for DoorOptions {
             request_deadline_ms: 10_000,
             body_timeout_ms: 10_000,
             lag_target_ms: u64::try_from(admission::TARGET.as_millis()).unwrap_or(u64::MAX),
+            history: None,
             limits: None,
             origins: Vec::new(),
             live: LiveOptions::default(),

@@ -81,6 +81,10 @@ pub fn document() -> Value {
     for (list, row) in [("SkuList", "SkuResponse"), ("OrderList", "Order"), ("LedgerList", "LedgerEntry")] {
         components["schemas"][list] = list_schema(row);
     }
+    components["schemas"]["OrderList"]["properties"]["source"] = json!({
+        "type": "string", "enum": ["postgres", "engine"],
+        "description": "Who found them: Postgres, or the engine where there is no Postgres or none that can say.",
+    });
     components["securitySchemes"] = json!({
         "admin_key": {"type": "http", "scheme": "bearer", "description": "The admin key."},
         "cart_token": {"type": "apiKey", "in": "header", "name": "Cart-Token", "description": "The token that the cart's creation answered."},

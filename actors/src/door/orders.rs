@@ -1,6 +1,6 @@
 //! Calls on orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use doorbuster_engine::answer::{Missing, Refusal};
@@ -112,6 +112,44 @@ impl Engine {
             }
             cursor = reached;
         }
+    }
+
+    /// As [`Engine::orders`], where `history` has found the orders to look through: at most one more than the page holds,
+    /// newest first, each as wanted when it was last told. What is in memory is looked through too, and every order is shown
+    /// and judged as it is now.
+    ///
+    /// Gives `None` where `history` cannot say.
+    pub async fn orders_by_history(
+        &self,
+        filter: &OrderFilter,
+        history: impl AsyncFnOnce(Option<(Timestamp, OrderId)>, usize) -> Option<Vec<(Timestamp, OrderId)>>,
+    ) -> Result<Option<OrderPage>, Refusal> {
+        let cursor = match &filter.starting_after {
+            Some(text) => Some(self.cursor_of(text).await?),
+            None => None,
+        };
+        let wanted = filter.limit.saturating_add(1);
+        let Some(found) = history(cursor, wanted).await else {
+            return Ok(None);
+        };
+        let hot = self.hot_orders(cursor).await?;
+        // Below the last one found, others may lie that were not asked for.
+        let reached = found.last().copied().filter(|_| found.len() >= wanted);
+        let mut places: BTreeSet<(Timestamp, OrderId)> = found.into_iter().collect();
+        places.extend(hot.keys().filter(|place| reached.is_none_or(|reached| **place >= reached)));
+        let mut data: Vec<OrderView> = Vec::new();
+        for (_, id) in places.into_iter().rev() {
+            let Ok(view) = self.order(Access::Admin, id).await else { continue };
+            let (created_at, state, email) = (view.created_at, view.state, view.email.clone());
+            if !matches(filter, &OrderSummary { created_at, id, state, email }) {
+                continue;
+            }
+            if data.len() == filter.limit {
+                return Ok(Some(Page { next_cursor: last_id(&data), data }));
+            }
+            data.push(view);
+        }
+        Ok(Some(Page { data, next_cursor: reached.map(|(_, id)| id.to_string()) }))
     }
 
     async fn ask_order(&self, ticket: Ticket, id: OrderId, command: OrderCommand) -> Verdict {

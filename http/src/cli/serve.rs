@@ -16,7 +16,7 @@ use doorbuster_persistence::recovery::{Progress, RecoveryReport};
 use doorbuster_persistence::writer::Durability;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::database::{self, DatabaseArguments};
+use super::database::{Database, DatabaseArguments};
 use super::logging::{self, LogFormat};
 use super::outlets::RedisArguments;
 use super::rescue::{self, RescueArguments};
@@ -171,7 +171,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         server::check_tls(files)?;
     }
     let limits = rate_limits(&arguments)?;
-    let database = arguments.database.settings()?;
+    let places = arguments.database.places()?;
     let outlets = outlets::prepare(&arguments.redis)?;
     rescue::check(&arguments)?;
     let listener = server::listen(&arguments.listen)?;
@@ -194,6 +194,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     }
     // Before anybody can know that it serves. Until here a signal simply ends it: recovery may be cut at any point.
     let signals = Signals::new()?;
+    let database = places.map(|places| Database::start(&engine, places)).transpose()?;
     let door_options = DoorOptions {
         admin_key: admin_key.clone(),
         providers: providers(&arguments).iter().map(|provider| provider.name().to_owned()).collect(),
@@ -212,6 +213,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
             ..LiveOptions::default()
         },
         replication: rescue::replication(&arguments, shipper.as_ref()),
+        history: database.as_ref().map(Database::history),
         ..DoorOptions::default()
     };
     let door = web::Data::new(FrontDoor::new(engine.clone(), door_options));
@@ -230,8 +232,6 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     while engine.readiness() == Readiness::Recovering {
         actix_rt::time::sleep(Duration::from_millis(2)).await;
     }
-    let projector =
-        database.map(|database| database::project(&engine, database, &arguments.database)).transpose()?;
     let outlets =
         outlets.map(|outlets| outlets.start(&arguments.redis, &engine, &arguments.data)).transpose()?;
     if arguments.demo {
@@ -261,9 +261,9 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
         // Before the engine refuses anything, so that whoever is inside by now still gets what was asked for.
         doorway.close().await;
         engine.drain().await;
-        if let Some(projector) = projector {
-            // On a thread of its own: what it does is waited for a little, never a worker.
-            let _ = actix_rt::task::spawn_blocking(move || projector.stop(database::LAST_BATCHES)).await;
+        if let Some(database) = database {
+            // Waited for on a thread of its own, a little.
+            let _ = actix_rt::task::spawn_blocking(move || database.stop()).await;
         }
         handle.stop(true).await;
         if let Some(private) = private_handle {

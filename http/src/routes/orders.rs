@@ -4,14 +4,17 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::identity::OrderId;
+use doorbuster_engine::order::OrderState;
+use doorbuster_persistence::frame::FrameNumber;
+use doorbuster_postgres::history::OrderQuery;
 
 use crate::call::Call;
 use crate::problem::Problem;
 use crate::reply::{self, changed, ok, versioned};
 use crate::wire::requests::{FulfilmentRequest, RefundRequest};
-use crate::wire::responses::{List, Timeline};
+use crate::wire::responses::{OrderList, Timeline};
 use crate::wire::{from_engine, into_engine, json};
-use doorbuster_actors::OrderFilter;
+use doorbuster_actors::{OrderFilter, OrderPage};
 
 fn order(call: &Call) -> Result<OrderId, Problem> {
     call.id().map_err(|_| Problem::not_found("no such order, or not with this Cart-Token"))
@@ -84,7 +87,13 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Problem> {
         starting_after: query.one("starting_after")?.map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = call.engine().orders(filter).await.map_err(|refusal| match refusal {
+    let found = search(&call, &filter, query.boolean("fresh")?.unwrap_or(false)).await;
+    let (found, source) = match found {
+        Ok(None) => (call.engine().orders(filter).await, "engine"),
+        Ok(Some(page)) => (Ok(page), "postgres"),
+        Err(refusal) => (Err(refusal), "postgres"),
+    };
+    let page = found.map_err(|refusal| match refusal {
         // Here only the cursor can be missing.
         Refusal::NotFound(_) => {
             Problem::field("?starting_after", "not_a_cursor", "no order of this list is named so")
@@ -105,9 +114,30 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Problem> {
         | Refusal::Recovering { .. }
         | Refusal::DeadlineExceeded => refusal.into(),
     })?;
-    Ok(ok(&List {
+    Ok(ok(&OrderList {
         data: page.data.iter().map(from_engine::order).collect(),
         has_more: page.next_cursor.is_some(),
         next_cursor: page.next_cursor,
+        source,
     }))
+}
+
+/// Looks in Postgres, where there is one that can say.
+async fn search(call: &Call, filter: &OrderFilter, fresh: bool) -> Result<Option<OrderPage>, Refusal> {
+    let Some(history) = call.history() else { return Ok(None) };
+    // Whatever the caller was told before is durable by now.
+    let through = fresh.then(|| call.engine().follow(FrameNumber::FIRST).durable_frame());
+    let search = async |before, limit| {
+        let query = OrderQuery {
+            state: filter.state.map(OrderState::name),
+            email: filter.email.clone(),
+            since: filter.since,
+            until: filter.until,
+            before,
+            limit,
+            through,
+        };
+        history.orders(query).await
+    };
+    call.engine().orders_by_history(filter, search).await
 }

@@ -439,9 +439,11 @@ pub static ROUTES: &[Route] = &[
             parameter("email", ParameterKind::Text, "Only with this address."),
             parameter("since", ParameterKind::Time, "Only from then on."),
             parameter("until", ParameterKind::Time, "Only before then."),
+            parameter("fresh", ParameterKind::Boolean, "Whether everything you were told of before must be found."),
             LIMIT,
             AFTER,
         ])
+        .more("Found in Postgres where there is one that can say, else by the engine, which has them all and takes longer.")
         .answers(&[ok(200, "OrderList", "Newest first.")]),
     post("/v1/admin/orders/{id}/refunds", "refund_order", "Give money back")
         .group("admin")

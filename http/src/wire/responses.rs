@@ -108,6 +108,19 @@ pub struct List<T> {
     pub next_cursor: Option<String>,
 }
 
+/// Part of the list of orders.
+#[derive(Clone, Debug, Serialize)]
+pub struct OrderList {
+    /// The rows.
+    pub data: Vec<Order>,
+    /// Whether there are more.
+    pub has_more: bool,
+    /// What to send as `starting_after` for the next part.
+    pub next_cursor: Option<String>,
+    /// Who found them: `postgres`, or `engine` where there is no Postgres or none that can say.
+    pub source: &'static str,
+}
+
 /// Sums of a cart or order: `total = subtotal - discount + shipping + tax`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Totals {

@@ -329,3 +329,29 @@ fn a_certificate_makes_it_speak_tls_and_http_1_only() {
     served.signal("-TERM");
     assert_eq!(served.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_database_that_cannot_be_used_is_told_without_its_password() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().to_str().unwrap();
+    let nobody = "postgres://shop:s3cret@127.0.0.1:1/shop?sslmode=disable";
+    for (arguments, code, words) in [
+        (vec!["migrate"], 2, vec!["--database-url"]),
+        (vec!["migrate", "--database-url", nobody], 2, vec!["127.0.0.1:1/shop", "refused", "is it running"]),
+        (vec!["migrate", "--database-url", "mysql://a:s3cret@b/c"], 2, vec!["postgres://user:password@host"]),
+        (
+            vec!["rebuild-projection", "--data", data, "--database-url", nobody],
+            66,
+            vec!["is not a data directory"],
+        ),
+        (
+            vec!["serve", "--data", data, "--database-url", "nonsense"],
+            2,
+            vec!["postgres://user:password@host"],
+        ),
+    ] {
+        refused(&arguments, code, &words);
+        let told = String::from_utf8_lossy(&run(&arguments).stderr).into_owned();
+        assert!(!told.contains("s3cret"), "{told}");
+    }
+}

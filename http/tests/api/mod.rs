@@ -6,6 +6,7 @@ mod catalogue;
 mod command;
 mod drain;
 pub(crate) mod harness;
+mod history;
 mod hostile;
 mod limits;
 mod openapi;

@@ -7,10 +7,11 @@
 //! Sockets belong to the runtime that opened them, so whatever connects here runs on a thread and runtime of its own, never
 //! on a worker. The way in: [`settings::DatabaseSettings`] says where Postgres is, [`connection::Connection`] is one
 //! session with deadlines, [`migrations::migrate`] brings the schema up to date, [`projection::projector::Projector`] follows
-//! the journal.
+//! the journal, [`history::History`] finds orders.
 
 pub mod connection;
 pub mod error;
+pub mod history;
 pub mod metrics;
 pub mod migrations;
 pub mod projection;

@@ -10,6 +10,7 @@ use doorbuster_postgres::projection::projector::Projector;
 use doorbuster_postgres::projection::rebuild::{Comparison, compare, rebuild};
 use doorbuster_postgres::settings::DatabaseSettings;
 use doorbuster_servers::postgres::Postgres;
+use doorbuster_servers::proxy::{Proxy, Weather};
 
 use crate::bazaar::{Bazaar, Chance};
 use crate::support::{Database, run};
@@ -287,4 +288,39 @@ fn a_database_that_does_not_fit_is_refused_with_its_remedy() {
     );
     project(&other, true).unwrap();
     assert_equal(&settings, &other, "taken over");
+}
+
+#[test]
+fn a_slow_cut_or_silent_network_costs_time_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let mut shop = shop(home.path(), 31, 200);
+    let server = Postgres::start().unwrap();
+    let url = server.fresh_database("shop").unwrap();
+    let direct = DatabaseSettings::parse(&url, "test").unwrap();
+    let proxy = Proxy::before(server.port()).unwrap();
+    let url = url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    let settings = DatabaseSettings::parse(&url, "test").unwrap();
+    let settings = settings.with_patience(5_000, Duration::from_secs(5));
+    let projector = Projector::start(settings, shop.follow(), true).unwrap();
+    catch_up(&projector, &shop, Duration::from_secs(30));
+    // Every answer takes half a second, there and back.
+    for weather in [Weather::Slow(Duration::from_millis(250)), Weather::Silent, Weather::Cut] {
+        proxy.set(weather);
+        shop.trade(300);
+        if matches!(weather, Weather::Slow(_)) {
+            catch_up(&projector, &shop, Duration::from_secs(90));
+            assert_equal(&direct, &shop, "slow");
+        } else {
+            let began = Instant::now();
+            while projector.status().trouble().is_none() {
+                assert!(began.elapsed() < Duration::from_secs(20), "{weather:?} is not noticed");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(projector.status().frame() < shop.durable(), "{weather:?}");
+        }
+        proxy.set(Weather::Clear);
+        catch_up(&projector, &shop, Duration::from_secs(40));
+        assert_equal(&direct, &shop, &format!("after {weather:?}"));
+    }
+    projector.stop(Duration::from_secs(5));
 }
