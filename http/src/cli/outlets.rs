@@ -4,6 +4,7 @@ use std::path::Path;
 
 use doorbuster_actors::Engine;
 use doorbuster_outlets::announcer::{Announcer, AnnouncerOptions};
+use doorbuster_outlets::limits::Counts;
 use doorbuster_outlets::link::{Link, LinkError, LinkOptions};
 use doorbuster_persistence::frame::FrameNumber;
 
@@ -12,12 +13,12 @@ use super::Failure;
 /// Flags about Redis.
 #[derive(Clone, clap::Args)]
 pub struct RedisArguments {
-    /// The Redis that announcements go to (docs/events.md): `redis://[user:password@]host:port[/database]`, `rediss://` with
-    /// TLS. Also read from `REDIS_URL`. Better in the environment than here: a command line can be seen by others
+    /// The Redis that announcements go to (docs/events.md), and where engines count rate limits together:
+    /// `redis://[user:password@]host:port[/database]`, `rediss://` with TLS. Also read from `REDIS_URL`. Better in the environment than here: a command line can be seen by others
     #[arg(long, env = "DOORBUSTER_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
-    /// What every key of ours in Redis begins with; engines that share a Redis need different ones
-    #[arg(long, env = "DOORBUSTER_REDIS_PREFIX", default_value = "doorbuster", value_parser = prefix, value_name = "TEXT")]
+    /// What every key of an announcement in Redis begins with; engines that share a Redis need different ones
+    #[arg(long, env = "DOORBUSTER_REDIS_PREFIX", default_value = "doorbuster", value_parser = checked_prefix, value_name = "TEXT")]
     pub redis_prefix: String,
     /// About how many announcements each stream in Redis keeps; each takes about a kilobyte
     #[arg(long, env = "DOORBUSTER_REDIS_STREAM_LENGTH", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(100..), value_name = "N")]
@@ -44,7 +45,7 @@ impl RedisArguments {
 }
 
 /// A prefix must not look like the hash tag that follows it.
-fn prefix(text: &str) -> Result<String, String> {
+pub fn checked_prefix(text: &str) -> Result<String, String> {
     let sound = (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':' | b'.'));
     if sound { Ok(text.to_owned()) } else { Err("1 to 64 letters, digits, `-`, `_`, `.` and `:`".to_owned()) }
@@ -85,14 +86,22 @@ pub fn prepare(arguments: &RedisArguments) -> Result<Option<Prepared>, Failure> 
     let handle = runtime.handle().clone();
     let sockets = Sockets(Some(runtime));
     let link = Link::new(&url, LinkOptions::patient("announcements"), handle);
-    let link = link.map_err(|error: LinkError| Failure {
-        message: format!("--redis-url (or REDIS_URL): {error}"),
-        code: 78,
-    })?;
-    Ok(Some(Prepared { link, sockets }))
+    Ok(Some(Prepared { link: link.map_err(refused)?, sockets }))
+}
+
+#[allow(clippy::needless_pass_by_value)] // as `map_err` gives it
+fn refused(error: LinkError) -> Failure {
+    Failure { message: format!("--redis-url (or REDIS_URL): {error}"), code: 78 }
 }
 
 impl Prepared {
+    /// What instances of one `prefix` count together in that Redis. Requests wait for it, so it has little time.
+    pub fn counts(&self, arguments: &RedisArguments, prefix: &str) -> Result<Counts, Failure> {
+        let url = arguments.url().unwrap_or_default();
+        let link = Link::new(&url, LinkOptions::hasty("limits"), self.link.runtime().clone());
+        Ok(Counts::new(link.map_err(refused)?, prefix))
+    }
+
     /// Begins to announce what `engine` records.
     pub fn start(self, arguments: &RedisArguments, engine: &Engine, data: &Path) -> Result<Outlets, Failure> {
         let options = AnnouncerOptions {
@@ -124,10 +133,10 @@ mod tests {
     #[test]
     fn a_prefix_leaves_the_hash_tag_alone() {
         for sound in ["doorbuster", "shop:eu-1", "a"] {
-            assert_eq!(prefix(sound).unwrap(), sound);
+            assert_eq!(checked_prefix(sound).unwrap(), sound);
         }
         for wrong in ["", "a b", "{x}", "é"] {
-            assert!(prefix(wrong).is_err(), "{wrong}");
+            assert!(checked_prefix(wrong).is_err(), "{wrong}");
         }
     }
 

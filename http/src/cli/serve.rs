@@ -23,9 +23,9 @@ use super::rescue::{self, RescueArguments};
 use super::{Failure, demo, outlets};
 use crate::LiveOptions;
 use crate::door::{DoorOptions, FrontDoor};
-use crate::limits::RateLimits;
 use crate::limits::address::Proxies;
 use crate::limits::policy::Policy;
+use crate::limits::{RateLimits, SharedCounts};
 use crate::metrics;
 use crate::server::{self, Doorway, ServerOptions, TlsFiles};
 
@@ -119,6 +119,9 @@ pub struct ServeArguments {
     /// Engines that share the traffic: while they cannot count together, each allows its part
     #[arg(long, env = "DOORBUSTER_RATE_LIMIT_INSTANCES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     pub rate_limit_instances: u32,
+    /// What the keys of their common counts in Redis begin with; engines that count together have the same
+    #[arg(long, env = "DOORBUSTER_RATE_LIMIT_PREFIX", default_value = "doorbuster", value_parser = outlets::checked_prefix, value_name = "TEXT")]
+    pub rate_limit_prefix: String,
     /// A proxy whose X-Forwarded-For is believed, as an address or a network (10.0.0.0/8); may be given more than once
     #[arg(long, env = "DOORBUSTER_TRUSTED_PROXY", value_delimiter = ',', value_name = "NETWORK")]
     pub trusted_proxy: Vec<String>,
@@ -170,9 +173,9 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     if let Some(files) = &server_options.tls {
         server::check_tls(files)?;
     }
-    let limits = rate_limits(&arguments)?;
     let places = arguments.database.places()?;
     let outlets = outlets::prepare(&arguments.redis)?;
+    let limits = rate_limits(&arguments, outlets.as_ref())?;
     rescue::check(&arguments)?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
@@ -364,7 +367,10 @@ fn server_options(arguments: &ServeArguments) -> ServerOptions {
 }
 
 /// The limits asked for, if any.
-fn rate_limits(arguments: &ServeArguments) -> Result<Option<Arc<RateLimits>>, Failure> {
+fn rate_limits(
+    arguments: &ServeArguments,
+    outlets: Option<&outlets::Prepared>,
+) -> Result<Option<Arc<RateLimits>>, Failure> {
     let refuse = |message: String| Failure { message, code: 78 };
     let proxies =
         Proxies::new(&arguments.trusted_proxy).map_err(|what| refuse(format!("--trusted-proxy: {what}")))?;
@@ -380,7 +386,10 @@ fn rate_limits(arguments: &ServeArguments) -> Result<Option<Arc<RateLimits>>, Fa
             Policy::parse(&text).map_err(|what| refuse(format!("{file}: {what}")))?
         }
     };
-    Ok(Some(Arc::new(RateLimits::new(policy, proxies, None, arguments.rate_limit_instances))))
+    let counts =
+        outlets.map(|outlets| outlets.counts(&arguments.redis, &arguments.rate_limit_prefix)).transpose()?;
+    let shared = counts.map(|counts| Arc::new(counts) as Arc<dyn SharedCounts>);
+    Ok(Some(Arc::new(RateLimits::new(policy, proxies, shared, arguments.rate_limit_instances))))
 }
 
 fn providers(arguments: &ServeArguments) -> Vec<Arc<dyn PaymentProvider>> {

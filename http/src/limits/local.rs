@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use doorbuster_outlets::limits::{Ask, Count};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 use super::policy::Policy;
-use super::{Ask, Count};
 
 /// How many of each limit are remembered. Beyond it those who come anew share one place, the crowd's (law 11): a flood from
 /// more addresses than this is refused as one, and known clients are not touched.
@@ -64,29 +64,26 @@ impl<C: Clock + Clone> LocalCounts<C> {
     fn take_one(&self, limiter: &Limiter<C>, ask: &Ask<'_>) -> Count {
         let who = if limiter.len() < self.known_max { ask.who } else { CROWD };
         let Some(cost) = NonZeroU32::new(ask.cost) else {
-            return Count { allowed: true, remaining: ask.burst, retry_after_ms: 0, reset_ms: 0 };
+            return Count { allowed: true, remaining: ask.burst, retry_after_us: 0, reset_us: 0 };
         };
-        let interval_ms = |requests: u32| ask.interval_us.saturating_mul(u64::from(requests)).div_ceil(1_000);
+        let of = |requests: u32| ask.interval_us.saturating_mul(u64::from(requests));
         match limiter.check_key_n(&who, cost) {
             Ok(Ok(snapshot)) => {
                 let remaining = snapshot.remaining_burst_capacity();
                 let burst = snapshot.quota().burst_size().get();
-                let reset_ms = interval_ms(burst.saturating_sub(remaining));
-                Count { allowed: true, remaining, retry_after_ms: 0, reset_ms }
+                let reset_us = of(burst.saturating_sub(remaining));
+                Count { allowed: true, remaining, retry_after_us: 0, reset_us }
             }
             Ok(Err(refused)) => {
                 let wait = refused.wait_time_from(self.clock.now());
-                let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-                let reset_ms = interval_ms(refused.quota().burst_size().get());
-                Count { allowed: false, remaining: 0, retry_after_ms, reset_ms }
+                let retry_after_us = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX).max(1);
+                let reset_us = of(refused.quota().burst_size().get());
+                Count { allowed: false, remaining: 0, retry_after_us, reset_us }
             }
             // More at once than this instance's part of the burst: as when nothing is left.
-            Err(_) => Count {
-                allowed: false,
-                remaining: 0,
-                retry_after_ms: interval_ms(ask.cost),
-                reset_ms: interval_ms(ask.burst),
-            },
+            Err(_) => {
+                Count { allowed: false, remaining: 0, retry_after_us: of(ask.cost), reset_us: of(ask.burst) }
+            }
         }
     }
 
@@ -118,7 +115,10 @@ mod tests {
             (0..3).map(|_| take(7)).filter(|count| count.allowed).map(|count| count.remaining).collect();
         assert_eq!(remaining, [2, 1, 0]);
         let refused = take(7);
-        assert_eq!((refused.allowed, refused.retry_after_ms, refused.reset_ms), (false, 1_000, 3_000));
+        assert_eq!(
+            (refused.allowed, refused.retry_after_us, refused.reset_us),
+            (false, 1_000_000, 3_000_000)
+        );
         assert!(take(8).allowed, "another address has a burst of its own");
         clock.advance(Duration::from_millis(999));
         assert!(!take(7).allowed);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use doorbuster_outlets::limits::{Ask, Count, Counts};
 use metrics::{Counter, counter};
 use smallvec::SmallVec;
 
@@ -41,34 +42,6 @@ pub(crate) static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratel
 /// Limits of one request are few.
 const USUAL: usize = 4;
 
-/// One question to a count: may `who` do this `cost` times more?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask<'a> {
-    /// The limit's name.
-    pub limit: &'a str,
-    /// A hash of who asks; of no use to learn an address or a token.
-    pub who: u128,
-    /// Time that one request uses up, in microseconds.
-    pub interval_us: u64,
-    /// Requests that may come at once.
-    pub burst: u32,
-    /// Requests to count; at most `burst`.
-    pub cost: u32,
-}
-
-/// What a count says to an [`Ask`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// Whether it was allowed, and counted.
-    pub allowed: bool,
-    /// Requests that could come at once now.
-    pub remaining: u32,
-    /// Until it would be allowed, in milliseconds; 0 where it was.
-    pub retry_after_ms: u64,
-    /// Until the whole burst is there again, in milliseconds.
-    pub reset_ms: u64,
-}
-
 /// An answer that is on its way.
 pub type Counting<'a> = Pin<Box<dyn Future<Output = Option<Vec<Count>>> + 'a>>;
 
@@ -77,6 +50,13 @@ pub trait SharedCounts: Send + Sync {
     /// Counts all of `asks` or, when one is refused, none; one answer each, in order. `None` when there is no answer in
     /// time, and then this instance counts alone.
     fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Counting<'a>;
+}
+
+impl SharedCounts for Counts {
+    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Counting<'a> {
+        // Why there is none is the link's to tell: once an outage, not once a request.
+        Box::pin(async move { Self::take(self, asks).await.ok() })
+    }
 }
 
 /// What the limits said to one request.
@@ -193,12 +173,14 @@ impl RateLimits {
             limit.tell(count, &mut decision.policy, &mut decision.state);
             if !count.allowed {
                 self.refused[*index].increment(1);
-                if problem.is_none_or(|(longest, _)| count.retry_after_ms > longest) {
-                    problem = Some((count.retry_after_ms, &limit.name));
+                if problem.is_none_or(|(longest, _)| count.retry_after_us > longest) {
+                    problem = Some((count.retry_after_us, &limit.name));
                 }
             }
         }
-        (decision, problem.map(|(retry_after_ms, name)| Problem::rate_limited(name, retry_after_ms)))
+        let refusal =
+            |(retry_after_us, name): (u64, &str)| Problem::rate_limited(name, retry_after_us.div_ceil(1_000));
+        (decision, problem.map(refusal))
     }
 }
 

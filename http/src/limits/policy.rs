@@ -12,9 +12,9 @@
 
 use std::fmt::Write as _;
 
+use doorbuster_outlets::limits::{Ask, Count};
 use serde::Deserialize;
 
-use super::{Ask, Count};
 use crate::routes::table::{ROUTES, Route};
 
 /// The profile that `production` names.
@@ -155,7 +155,7 @@ impl Limit {
     pub(crate) fn tell(&self, count: &Count, policy: &mut String, state: &mut String) {
         let Self { name, requests, window_s, .. } = self;
         let comma = if policy.is_empty() { "" } else { ", " };
-        let reset_s = count.reset_ms.div_ceil(1_000);
+        let reset_s = count.reset_us.div_ceil(1_000_000);
         // Into memory, which does not fail.
         let _ = write!(policy, "{comma}\"{name}\";q={requests};w={window_s}");
         let _ = write!(state, "{comma}\"{name}\";r={};t={reset_s}", count.remaining);

@@ -29,8 +29,8 @@ fn browse(limits: &RateLimits) -> (Decision, Option<Problem>) {
 
 #[test]
 fn what_the_shared_count_says_counts_and_its_silence_leaves_each_alone() {
-    let refuse = Count { allowed: false, remaining: 0, retry_after_ms: 2_500, reset_ms: 60_000 };
-    let allow = Count { allowed: true, remaining: 9, retry_after_ms: 0, reset_ms: 1 };
+    let refuse = Count { allowed: false, remaining: 0, retry_after_us: 2_500_000, reset_us: 60_000_000 };
+    let allow = Count { allowed: true, remaining: 9, retry_after_us: 0, reset_us: 1 };
     let said = Arc::new(Said(Mutex::new(Some(vec![refuse]))));
     let limits = limits(Some(Arc::clone(&said) as Arc<dyn SharedCounts>));
     let (decision, problem) = browse(&limits);

@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
-use doorbuster_http::limits::RateLimits;
 use doorbuster_http::limits::address::Proxies;
 use doorbuster_http::limits::policy::Policy;
+use doorbuster_http::limits::{RateLimits, SharedCounts};
+use doorbuster_outlets::limits::Counts;
+use doorbuster_outlets::link::{Link, LinkOptions};
+use doorbuster_servers::redis::Redis;
 use serde_json::json;
 
-use super::harness::{Request, Shop, check_problem, get, post};
+use super::harness::{Request, Shop, check_problem, eventually, get, post};
 
 fn shop(policy: &str, proxies: &[&str]) -> Shop {
+    shop_counting(policy, proxies, None)
+}
+
+fn shop_counting(policy: &str, proxies: &[&str], shared: Option<Arc<dyn SharedCounts>>) -> Shop {
     let policy = Policy::parse(policy).unwrap();
     let proxies: Vec<String> = proxies.iter().map(|network| (*network).to_owned()).collect();
-    let limits = RateLimits::new(policy, Proxies::new(&proxies).unwrap(), None, 1);
+    let limits = RateLimits::new(policy, Proxies::new(&proxies).unwrap(), shared, 1);
     Shop::open_with(|_| {}, |door| door.limits = Some(Arc::new(limits)))
 }
 
@@ -89,4 +96,30 @@ fn guessing_the_admin_key_is_limited_as_any_stranger_is() {
     let guess = || shop.send(get("/v1/admin/orders").header("Authorization", "Bearer wrong-key")).status;
     assert_eq!([guess(), guess(), guess()], [401, 401, 429]);
     shop.expect(get("/v1/admin/orders").admin(), 200);
+}
+
+#[test]
+fn instances_count_together_while_redis_is_there_and_each_alone_while_it_is_not() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut redis = Redis::start().unwrap();
+    let policy = limit("browsing", "catalogue", "address", 3);
+    let open = || {
+        // Patient, because a busy machine's Redis is no outage here.
+        let link = Link::new(&redis.url(), LinkOptions::patient("limits"), runtime.handle().clone()).unwrap();
+        shop_counting(&policy, &[], Some(Arc::new(Counts::new(link, "shop"))))
+    };
+    let (one, other) = (open(), open());
+    let ask = |shop: &Shop| shop.send(get("/v1/skus")).status;
+    assert_eq!([ask(&one), ask(&other), ask(&one), ask(&other), ask(&one)], [200, 200, 200, 429, 429]);
+    redis.kill().unwrap();
+    // Each has counted what it was asked itself: `one` allowed two of its three, `other` one.
+    assert_eq!(
+        [ask(&one), ask(&one)],
+        [429, 429],
+        "a refused request counted here too, as each asked three times"
+    );
+    assert_eq!([ask(&other), ask(&other)], [200, 429]);
+    redis.run().unwrap();
+    let back = eventually("Redis found again", || (ask(&other) == 200).then(|| ask(&one)));
+    assert_eq!(back, 200, "a Redis that forgot everything has forgiven everybody once");
 }

@@ -5,10 +5,11 @@
 //! breaker, and the journal is the queue.
 //!
 //! Start at [`announcer::Announcer`], which tells what [`announcement::Herald`] folds, over a [`link::Link`], a connection that
-//! may fail.
+//! may fail; [`limits::Counts`] is what instances count together.
 
 pub mod announcement;
 pub mod announcer;
+pub mod limits;
 pub mod link;
 pub mod probe;
 pub mod streams;
