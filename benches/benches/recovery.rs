@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use doorbuster_actors::{Engine, EngineOptions, Readiness};
+use doorbuster_benches::figures::{machine, processor_seconds, size};
 use doorbuster_benches::history;
 use doorbuster_persistence::directory::DataDirectory;
 use doorbuster_persistence::file_journal::JournalOptions;
@@ -115,25 +116,4 @@ fn tell(what: &str, records: u64, bytes: u64, seconds: f64) {
         millions / cpu,
         machine(),
     );
-}
-
-/// Processor time of this process and the most memory it ever had.
-fn machine() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or(" unknown").trim();
-    format!("{:.2} CPU s, peak {peak}", processor_seconds())
-}
-
-/// User and system time of all threads of this process so far.
-#[allow(clippy::cast_precision_loss)] // figures for people
-fn processor_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after_name.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    ticks as f64 / 100.0
-}
-
-fn size(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }

@@ -4,7 +4,9 @@
 //! `cargo bench --package doorbuster-benches --bench core_reserve`. Figures go into `docs/` only with the machine they
 //! were measured on.
 
+pub mod figures;
 pub mod history;
+pub mod records;
 
 use doorbuster_engine::envelope::{Decision, Envelope};
 use doorbuster_engine::identity::{
