@@ -169,6 +169,14 @@ pub fn run(arguments: ServeArguments) -> Result<ExitCode, Failure> {
 
 async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let began = Instant::now();
+    // First of all: whatever is made before has meters that nobody reads.
+    let recorder = metrics::install_recorder();
+    actix_rt::spawn(async move {
+        loop {
+            actix_rt::time::sleep(UPKEEP).await;
+            recorder.run_upkeep();
+        }
+    });
     let server_options = server_options(&arguments);
     if let Some(files) = &server_options.tls {
         server::check_tls(files)?;
@@ -179,13 +187,6 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     rescue::check(&arguments)?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
-    let recorder = metrics::install_recorder();
-    actix_rt::spawn(async move {
-        loop {
-            actix_rt::time::sleep(UPKEEP).await;
-            recorder.run_upkeep();
-        }
-    });
 
     let (engine, report) = recover(&arguments, server_options.workers, &listener).await?;
     let (admin_key, fresh) = admin_key(&arguments)?;

@@ -177,6 +177,15 @@ fn wrong_settings_are_told_before_anything_is_touched() {
         "/nowhere",
     ];
     refused(&tls, 78, &["/nowhere", "--tls-cert"]);
+    for (flags, words) in [
+        (["--rate-limits", "/nowhere"], ["/nowhere", "production"]),
+        (["--rate-limits", config.to_str().unwrap()], ["doorbuster.toml", "lisen"]),
+    ] {
+        refused(&["serve", "--data", data_text, flags[0], flags[1]], 78, &words);
+    }
+    let proxy =
+        ["serve", "--data", data_text, "--rate-limits", "production", "--trusted-proxy", "10.0.0.0/33"];
+    refused(&proxy, 78, &["--trusted-proxy", "10.0.0.0/33"]);
     assert!(!data.exists());
     for (flag, value) in [
         ("--connections-max", "0"),
@@ -294,6 +303,34 @@ fn operators_have_a_listener_of_their_own() {
     assert!(ask("/readyz").starts_with("HTTP/1.1 200"));
     assert!(ask("/v1/skus").starts_with("HTTP/1.1 404"), "and nothing else is here");
     assert_eq!(served.ask("GET /readyz", "").0, 200);
+}
+
+#[test]
+fn what_is_limited_before_redis_answers_is_counted_from_the_first_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = directory.path().join("limits.toml");
+    let text = "[[limit]]\nname = \"browsing\"\nroutes = [\"catalogue\"]\nper = \"address\"\nrequests = 1\nwindow_s = 3600\n";
+    std::fs::write(&policy, text).unwrap();
+    // Nobody listens on port 1.
+    let more = ["--rate-limits", policy.to_str().unwrap(), "--redis-url", "redis://127.0.0.1:1/"];
+    let served = Served::start(&directory.path().join("data"), &more);
+    let stranger = || {
+        let mut stream = TcpStream::connect(&served.address).unwrap();
+        write!(stream, "GET /v1/skus HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(stranger().starts_with("HTTP/1.1 200"));
+    assert!(stranger().starts_with("HTTP/1.1 429"));
+    let page = served.ask("GET /metrics", "").1;
+    for line in [
+        "doorbuster_rate_limited_total{limit=\"browsing\"} 1",
+        "doorbuster_rate_limit_alone_total 2",
+        "doorbuster_redis_errors_total{purpose=\"limits\",kind=\"outage\"} 2",
+    ] {
+        assert!(page.contains(line), "{line} is not in {page}");
+    }
 }
 
 /// The certificate in `tests/data/tls` is our own, for `localhost` and 127.0.0.1, valid for a hundred years:
