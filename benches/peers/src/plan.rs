@@ -51,6 +51,8 @@ impl Row {
 pub(crate) enum Contender {
     /// Doorbuster, every guarantee on
     Engine,
+    /// The same with Postgres and Redis attached: it projects and announces
+    Attached,
     /// A bare actix-web server that parses the body and answers one of the engine's size
     Noop,
     /// actix-web, a pool, a Postgres transaction with a row lock
@@ -65,13 +67,21 @@ pub(crate) enum Contender {
 
 impl Contender {
     /// All of them, in the order of the report.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Noop, Self::Engine, Self::Typical, Self::TypicalOneStatement, Self::Pgbench, Self::Redis];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Noop,
+        Self::Engine,
+        Self::Attached,
+        Self::Typical,
+        Self::TypicalOneStatement,
+        Self::Pgbench,
+        Self::Redis,
+    ];
 
     /// Its name on the command line and in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Engine => "engine",
+            Self::Attached => "attached",
             Self::Noop => "noop",
             Self::Typical => "typical",
             Self::TypicalOneStatement => "typical_one_statement",
@@ -84,7 +94,7 @@ impl Contender {
     /// Postgres or Redis for a cart.
     pub(crate) fn takes_part(self, row: Row) -> bool {
         match self {
-            Self::Engine | Self::Noop => true,
+            Self::Engine | Self::Attached | Self::Noop => true,
             Self::Typical | Self::TypicalOneStatement => match row {
                 Row::Hot | Row::Many | Row::SoldOut | Row::Availability => true,
                 Row::Batch | Row::Checkout | Row::Paced => false,
@@ -100,7 +110,12 @@ impl Contender {
     pub(crate) fn is_durable(self) -> bool {
         match self {
             Self::Noop => false,
-            Self::Engine | Self::Typical | Self::TypicalOneStatement | Self::Pgbench | Self::Redis => true,
+            Self::Engine
+            | Self::Attached
+            | Self::Typical
+            | Self::TypicalOneStatement
+            | Self::Pgbench
+            | Self::Redis => true,
         }
     }
 }

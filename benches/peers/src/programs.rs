@@ -50,11 +50,11 @@ impl Missing {
                 "the engine's binary was not found: cargo build --release -p doorbuster-http, or name it with --engine"
             }
             Self::Postgres => {
-                "PostgreSQL was not found: apt-get install postgresql, or --install, or leave typical, \
-                 typical_one_statement and pgbench out of --contenders"
+                "PostgreSQL was not found: apt-get install postgresql, or --install, or leave attached, \
+                 typical, typical_one_statement and pgbench out of --contenders"
             }
             Self::Redis => {
-                "Redis was not found: apt-get install redis-server, or --install, or leave redis out of --contenders"
+                "Redis was not found: apt-get install redis-server, or --install, or leave attached and redis out of --contenders"
             }
             Self::Strace => "strace was not found: apt-get install strace, or --install, or --no-syncs",
             Self::Setpriv => "setpriv was not found: apt-get install util-linux, or --install",
@@ -91,12 +91,17 @@ impl Programs {
         };
         let takes_part = |wanted: &[Contender]| options.contenders.iter().any(|one| wanted.contains(one));
         let engine = options.engine.clone().or_else(beside).filter(|path| path.is_file());
-        let postgres = [Contender::Typical, Contender::TypicalOneStatement, Contender::Pgbench];
+        let postgres =
+            [Contender::Attached, Contender::Typical, Contender::TypicalOneStatement, Contender::Pgbench];
         let counts = options.counts_syncs() && options.contenders.iter().any(|one| one.is_durable());
         let found = Self {
-            engine: need(takes_part(&[Contender::Engine]), engine, Missing::Engine),
+            engine: need(takes_part(&[Contender::Engine, Contender::Attached]), engine, Missing::Engine),
             postgres: need(takes_part(&postgres), postgres_directory(), Missing::Postgres),
-            redis: need(takes_part(&[Contender::Redis]), in_path("redis-server"), Missing::Redis),
+            redis: need(
+                takes_part(&[Contender::Attached, Contender::Redis]),
+                in_path("redis-server"),
+                Missing::Redis,
+            ),
             strace: need(counts, in_path("strace"), Missing::Strace),
         };
         let _ = need(true, in_path("setpriv"), Missing::Setpriv);

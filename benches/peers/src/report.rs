@@ -182,17 +182,15 @@ fn summaries(runs: &[Run]) -> Vec<Summary> {
     summaries
 }
 
-/// The engine's figure over another's, round by round.
-fn ratio(runs: &[Run], row: Row, of: Figure, against: Contender) -> Option<Spread> {
+/// A contender's figure over another's, round by round.
+fn ratio(runs: &[Run], row: Row, of: Figure, one: Contender, against: Contender) -> Option<Spread> {
     let value = |round: usize, contender: Contender| {
         let mut found =
             sound(runs).filter(|run| run.round == round && run.row == row && run.contender == contender);
         found.next().map(|run| figure(run, of)).filter(|value| *value > 0.0)
     };
     let rounds = runs.iter().map(|run| run.round + 1).max().unwrap_or(0);
-    let ratios = (0..rounds)
-        .filter_map(|round| Some(value(round, Contender::Engine)? / value(round, against)?))
-        .collect();
+    let ratios = (0..rounds).filter_map(|round| Some(value(round, one)? / value(round, against)?)).collect();
     Spread::of(ratios)
 }
 
@@ -201,7 +199,7 @@ fn ratios(runs: &[Run]) -> Vec<Ratio> {
     for row in Row::ALL {
         for against in Contender::ALL.into_iter().filter(|other| *other != Contender::Engine) {
             for figure in Figure::ALL {
-                if let Some(times) = ratio(runs, row, figure, against) {
+                if let Some(times) = ratio(runs, row, figure, Contender::Engine, against) {
                     ratios.push(Ratio { row, figure, against, times });
                 }
             }
@@ -212,10 +210,9 @@ fn ratios(runs: &[Run]) -> Vec<Ratio> {
 
 fn verdict(goal: Goal, runs: &[Run]) -> Verdict {
     let measured = match goal.against {
-        Some(against) => ratio(runs, goal.row, goal.figure, against),
+        Some(against) => ratio(runs, goal.row, goal.figure, goal.of, against),
         None => {
-            let of_engine =
-                sound(runs).filter(|run| run.row == goal.row && run.contender == Contender::Engine);
+            let of_engine = sound(runs).filter(|run| run.row == goal.row && run.contender == goal.of);
             Spread::of(of_engine.map(|run| figure(run, goal.figure)).collect())
         }
     };
@@ -308,7 +305,7 @@ fn goals(report: &Report) -> String {
     let mut table = table(&["goal", "against", "wanted", "measured (least–most)", ""], 2);
     for Verdict { goal, measured, met } in &report.goals {
         table.add_row([
-            format!("{}, {}", goal.row.name(), goal.figure.name()),
+            format!("{}, {} of {}", goal.row.name(), goal.figure.name(), goal.of.name()),
             goal.against.map_or("(itself)", Contender::name).to_owned(),
             match goal.wanted {
                 Wanted::AtLeast(value) => format!("≥ {}", number(value)),

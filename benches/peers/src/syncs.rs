@@ -95,7 +95,7 @@ pub(crate) fn count(arena: &Arena, contender: Contender) -> anyhow::Result<SyncC
     let in_flight_max = match contender {
         Contender::Pgbench => arena.options.pgbench_clients,
         Contender::Typical | Contender::TypicalOneStatement => arena.options.pool.min(load.connections),
-        Contender::Engine | Contender::Noop | Contender::Redis => load.connections,
+        Contender::Engine | Contender::Attached | Contender::Noop | Contender::Redis => load.connections,
     } as u64;
     let syncs = counter.finish()?;
     stand.stop()?;

@@ -122,6 +122,11 @@ impl Postgres {
         Ok(())
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::pid)
+    }
+
     /// The TCP port.
     pub fn port(&self) -> u16 {
         self.port

@@ -63,6 +63,11 @@ impl Redis {
         Ok(())
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::pid)
+    }
+
     /// The TCP port.
     pub fn port(&self) -> u16 {
         self.port

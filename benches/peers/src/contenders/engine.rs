@@ -19,8 +19,8 @@ const ADMIN_KEY: &str = "peers-admin-key-0123456789abcdef";
 /// Units of each SKU: more than any run can ask for.
 pub(crate) const AMPLE: u64 = 1_000_000_000;
 
-/// Starts the engine in `place` and fills its catalogue.
-pub(super) fn start(arena: &Arena, place: &Path) -> anyhow::Result<Server> {
+/// Starts the engine in `place`, told `more` than usual, and fills its catalogue.
+pub(super) fn start(arena: &Arena, place: &Path, more: &[String]) -> anyhow::Result<Server> {
     let program = arena.programs.engine.clone().context("the engine's binary")?;
     let port = free_port(arena.options.port)?;
     let mut arguments: Vec<String> =
@@ -30,6 +30,7 @@ pub(super) fn start(arena: &Arena, place: &Path) -> anyhow::Result<Server> {
     if let Some(workers) = arena.options.engine_workers {
         arguments.extend(["--workers".to_owned(), workers.to_string()]);
     }
+    arguments.extend_from_slice(more);
     let server = Server::start(
         Start {
             name: "the engine",

@@ -3,6 +3,7 @@
 //! Each turn starts its servers anew and stops them, so that no other server's leftovers (a checkpoint, a vacuum) run
 //! beside the one that is measured. Start at [`Arena::stand`].
 
+mod attached;
 mod engine;
 pub(crate) mod noop;
 mod postgres;
@@ -13,6 +14,8 @@ pub(crate) use postgres::bench;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+
+use attached::Attached;
 
 use crate::answers::Answers;
 use crate::generator::requests::{Repeated, Script, Shoppers};
@@ -40,6 +43,8 @@ pub(crate) struct Stand {
     pub(crate) server: Server,
     /// What it keeps its data in, where that is a server too.
     behind: Option<Server>,
+    /// What the engine feeds, where it does.
+    attached: Option<Attached>,
     /// Where this turn's files are.
     place: PathBuf,
 }
@@ -74,8 +79,13 @@ impl Arena {
         self.sessions.set(self.sessions.get() + 1);
         let place = self.path().join(format!("turn-{}", self.sessions.get()));
         std::fs::create_dir(&place)?;
+        let mut fed = None;
         let (server, behind) = match contender {
-            Contender::Engine => (engine::start(self, &place)?, None),
+            Contender::Engine => (engine::start(self, &place, &[])?, None),
+            Contender::Attached => {
+                let attached = fed.insert(Attached::start()?);
+                (engine::start(self, &place, &attached.arguments()?)?, None)
+            }
             Contender::Noop => (noop::start(self, &place, self.options.noop_workers.unwrap_or(1))?, None),
             Contender::Typical | Contender::TypicalOneStatement => {
                 let postgres = postgres::start(self, &place)?;
@@ -84,7 +94,7 @@ impl Arena {
             Contender::Pgbench => (postgres::start(self, &place)?, None),
             Contender::Redis => (redis::start(self, &place)?, None),
         };
-        Ok(Stand { contender, server, behind, place })
+        Ok(Stand { contender, server, behind, attached: fed, place })
     }
 
     /// Takes the engine's answers for the no-op, or the committed ones where the engine does not take part.
@@ -132,10 +142,10 @@ impl Stand {
             return Ok(None);
         }
         match self.contender {
-            Contender::Engine if matches!(row, Row::Hot | Row::Paced) => {
+            Contender::Engine | Contender::Attached if matches!(row, Row::Hot | Row::Paced) => {
                 engine::granted_of_hot(self.server.address).map(Some)
             }
-            Contender::Engine | Contender::Noop => Ok(None),
+            Contender::Engine | Contender::Attached | Contender::Noop => Ok(None),
             Contender::Typical | Contender::TypicalOneStatement | Contender::Pgbench => {
                 postgres::granted(arena, self.behind.as_ref().unwrap_or(&self.server)).map(Some)
             }
@@ -146,7 +156,8 @@ impl Stand {
     /// The processes whose processor time is its own.
     pub(crate) fn roots(&self) -> Vec<u32> {
         let behind = self.behind.as_ref().map(Server::pid);
-        std::iter::once(self.server.pid()).chain(behind).collect()
+        let attached = self.attached.iter().flat_map(Attached::pids);
+        std::iter::once(self.server.pid()).chain(behind).chain(attached).collect()
     }
 
     /// Stops it and forgets its data.

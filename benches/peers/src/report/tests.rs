@@ -38,11 +38,11 @@ fn ratios_are_taken_within_a_round_and_void_runs_count_nowhere() {
         run(2, Contender::Noop, 100.0, Some("late")),
         run(2, Contender::Engine, 10.0, None),
     ];
-    let seen = ratio(&runs, Row::Hot, Figure::Rate, Contender::Noop).unwrap();
+    let seen = ratio(&runs, Row::Hot, Figure::Rate, Contender::Engine, Contender::Noop).unwrap();
     assert_eq!((seen.median, seen.least, seen.most), (0.9, 0.9, 0.9));
     let same = |value| Some(Spread { median: value, least: value, most: value });
-    assert_eq!(ratio(&runs, Row::Hot, Figure::P99, Contender::Noop), same(1.5));
-    assert!(ratio(&runs, Row::Hot, Figure::Rate, Contender::Redis).is_none());
+    assert_eq!(ratio(&runs, Row::Hot, Figure::P99, Contender::Engine, Contender::Noop), same(1.5));
+    assert!(ratio(&runs, Row::Hot, Figure::Rate, Contender::Engine, Contender::Redis).is_none());
     let noop = summaries(&runs).into_iter().find(|summary| summary.contender == Contender::Noop).unwrap();
     assert_eq!((noop.runs, noop.void, noop.rate.unwrap().median), (2, 1, 75.0));
 }
@@ -58,7 +58,7 @@ fn a_goal_is_met_short_or_not_measured() {
         (Figure::Rate, Contender::Redis, Wanted::AtLeast(1.0), None),
     ];
     for (figure, against, wanted, met) in rows {
-        let goal = Goal { row: Row::Hot, figure, against: Some(against), wanted };
+        let goal = Goal { row: Row::Hot, figure, of: Contender::Engine, against: Some(against), wanted };
         assert_eq!(verdict(goal, &runs).met, met, "{figure:?} {wanted}");
     }
 }
