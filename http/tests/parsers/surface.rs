@@ -203,7 +203,7 @@ fn damaged(mutator: &mut Mutator, mut parts: Parts) -> Vec<u8> {
     out
 }
 
-/// Sends bytes, says that no more will come, and takes all that comes back.
+/// Sends bytes, says that no more will come, and takes all that comes back; of a live stream, which has no end, its begin.
 fn exchange(shop: &Shop, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(shop.address()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
@@ -212,7 +212,21 @@ fn exchange(shop: &Shop, bytes: &[u8]) -> Vec<u8> {
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answer) {
+    let mut piece = [0; 16 << 10];
+    let ended = loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break Ok(()),
+            Ok(count) => {
+                answer.extend_from_slice(&piece[..count]);
+                if is_live(&answer) {
+                    return answer;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    if let Err(error) = ended {
         let sent = String::from_utf8_lossy(&bytes[..bytes.len().min(2_000)]);
         // A body of a megabyte that its route never reads can outlive the answer: the library lingers on it.
         let lingers = error.kind() == ErrorKind::WouldBlock && !answer.is_empty() && bytes.len() > 1_000_000;
@@ -223,6 +237,14 @@ fn exchange(shop: &Shop, bytes: &[u8]) -> Vec<u8> {
     }
     answer
 }
+
+/// Whether the last answer that began is a live stream.
+fn is_live(answers: &[u8]) -> bool {
+    answers.windows(LIVE.len()).any(|window| window == LIVE)
+}
+
+/// The header of a live stream.
+const LIVE: &[u8] = b"content-type: text/event-stream";
 
 /// Checks every answer in `rest`; a broken-off one at the end is the reset of a connection that sent too much.
 fn check_answers(sent: &str, mut rest: &[u8], reached: &mut Reached) {
@@ -238,6 +260,10 @@ fn check_answers(sent: &str, mut rest: &[u8], reached: &mut Reached) {
             line.map(str::to_owned)
         };
         reached.note(format!("{status}"));
+        if is_live(head.as_bytes()) {
+            assert_eq!(status, 200, "{sent}");
+            return reached.note("live");
+        }
         let length: usize = field("content-length").map_or(0, |text| text.parse().unwrap());
         let Some((body, after)) = rest.split_at_checked(length) else {
             assert!(sent.contains("HEAD ") || rest.is_empty(), "a body broke off\n{sent}\n{head}");
@@ -278,6 +304,7 @@ fn whatever_is_sent_the_answer_is_a_documented_one() {
             "201",
             "304",
             "no HTTP",
+            "live",
             "malformed",
             "idempotency_key_missing",
             "unauthenticated",
