@@ -11,8 +11,8 @@ use super::harness::{ADMIN_KEY, Connection, Request, get, post, put};
 /// An engine with a Postgres behind it.
 struct Shop {
     served: Served,
-    /// Ids of placed orders, oldest first.
-    placed: Vec<String>,
+    /// When each order was placed, and its id, oldest first.
+    placed: Vec<(String, String)>,
 }
 
 impl Shop {
@@ -28,7 +28,10 @@ impl Shop {
         let checkout = json!({"email": email, "payment": {"provider": "fake", "method": method}});
         let request = post(&format!("/v1/carts/{id}/checkout")).token(token).fresh_key().json(checkout);
         let order = self.ask(request, status);
-        self.placed.extend(order["id"].as_str().filter(|_| status == 201).map(str::to_owned));
+        if status == 201 {
+            let text = |name: &str| order[name].as_str().unwrap().to_owned();
+            self.placed.push((text("created_at"), text("id")));
+        }
     }
 
     /// Who found them, their ids, and where to go on.
@@ -39,10 +42,12 @@ impl Shop {
         (source, ids.map(str::to_owned).collect(), list["next_cursor"].as_str().map(str::to_owned))
     }
 
-    /// The placed orders that are wanted, newest first.
+    /// The placed orders that are wanted, newest first; those of one millisecond by their ids.
     fn newest(&self, wanted: impl Fn(usize) -> bool) -> Vec<String> {
-        let placed = self.placed.iter().enumerate().rev();
-        placed.filter(|(at, _)| wanted(*at)).map(|(_, id)| id.clone()).collect()
+        let placed = self.placed.iter().enumerate().filter(|(at, _)| wanted(*at));
+        let mut found: Vec<_> = placed.map(|(_, order)| order).collect();
+        found.sort_by(|a, b| b.cmp(a));
+        found.into_iter().map(|(_, id)| id.clone()).collect()
     }
 
     #[track_caller]
@@ -92,7 +97,7 @@ fn orders_are_found_in_postgres_and_without_it_alike() {
     assert_eq!(shop.list("state=paid").1, shop.newest(|_| true), "by way of the replicas");
     server.pause();
     // Postgres is not told of it, and it is seen all the same.
-    let cancelled = shop.placed.remove(4);
+    let (_, cancelled) = shop.placed.remove(4);
     shop.ask(post(&format!("/v1/orders/{cancelled}/cancel")).admin().fresh_key(), 200);
     assert_eq!(shop.list("state=paid&fresh=true"), ("engine".to_owned(), shop.newest(|_| true), None));
     shop.ask(get("/readyz"), 200);
