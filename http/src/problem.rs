@@ -302,7 +302,7 @@ impl Problem {
             detail: &self.detail,
             instance,
             code: self.code.wire(),
-            // A declined payment is the answer to what was begun and undone; a retry gets its bytes again (law 5).
+            // Copies that waited for one payment together get the same bytes (law 5).
             request_id: (self.code != Code::PaymentDeclined).then_some(request_id),
             retryable: self.retryable,
             retry_after_ms: self.retry_after_ms,

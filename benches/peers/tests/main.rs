@@ -45,7 +45,7 @@ fn what_cannot_be_run_is_refused_with_its_remedy() {
     let busy = format!("--port={}", holder.local_addr().unwrap().port());
     let rows: [(&[&str], &str); 8] = [
         (&["--rows=lukewarm"], "possible values: hot, many"),
-        (&["--contenders=everybody"], "possible values: engine, noop"),
+        (&["--contenders=everybody"], "possible values: engine, attached, noop"),
         (&["--rounds=0"], "1 to 10000"),
         (&["--seconds=0"], "0.05 to 3600"),
         (&["--batch=257"], "1 to 256"),
