@@ -132,6 +132,10 @@ export const everything = guarded((data) => {
   visit('POST /v1/orders/{id}/cancel', `/v1/orders/${second_order.id}/cancel`, [200], cancel);
 
   // Inside the engine.
+  // A stream that begins has no end, and k6 waits for one: these are asked for what is not there.
+  visit('GET /v1/streams/skus', '/v1/streams/skus?sku=nothing-of-ours', [404]);
+  visit('GET /v1/streams/carts/{id}', `/v1/streams/carts/${again.id}`, [404], { token: 'not-its-token' });
+  visit('GET /v1/streams/orders/{id}', `/v1/streams/orders/${second_order.id}`, [404], { token: 'not-its-token' });
   visit('GET /v1/admin/actors', '/v1/admin/actors?kind=sku', [200], { admin: true });
   visit('GET /v1/admin/actors/{kind}/{key}', `/v1/admin/actors/sku/${sku}`, [200], { admin: true });
 
