@@ -10,6 +10,7 @@ use crate::cart::CartView;
 use crate::identity::{Fingerprint, OrderId, Position, RequestStamp, ReservationId, Sku, Timestamp};
 use crate::money::Money;
 use crate::order::{FulfilmentView, OrderView, RefundView};
+use crate::payment::NextAction;
 use crate::stock::{LedgerEntry, StockView};
 
 /// Units of one SKU.
@@ -96,6 +97,8 @@ pub enum Answer {
     Refund(RefundView),
     /// A fulfilment.
     Fulfilment(FulfilmentView),
+    /// What a provider told was remembered, and has had its effect.
+    Noticed,
 }
 
 /// What a checkout came to, short of a refusal.
@@ -103,10 +106,10 @@ pub enum Answer {
 pub enum CheckoutResult {
     /// Paid and placed.
     Placed,
-    /// The shopper must act (3-D Secure); the client secret says how.
+    /// The shopper must act (3-D Secure, a provider's page).
     ActionRequired {
-        /// The provider's secret for the shopper's client.
-        client_secret: String,
+        /// What to do.
+        action: NextAction,
     },
     /// The provider has not answered yet; the order holds its units.
     PaymentPending,

@@ -7,11 +7,11 @@ use crate::envelope::{Decision, Envelope};
 use crate::identity::{RefundId, RequestStamp, Timestamp};
 use crate::money::Money;
 use crate::mutant::{self, Mutant};
-use crate::payment::{ChargeOutcome, RefundOutcome, VoidOutcome};
+use crate::payment::{CaptureOutcome, ChargeOutcome, PaymentNews, RefundOutcome, Standing, VoidOutcome};
 
 use super::{
-    LineUnits, Off, Order, OrderCommand, OrderEvent, OrderState, Paying, Refund, RefundState, STEPS_MAX,
-    Stage,
+    Funds, LineUnits, Off, Order, OrderCommand, OrderEvent, OrderState, Paying, Refund, RefundState,
+    STEPS_MAX, STRAYS_MAX, Stage, StrayOutcome,
 };
 
 /// An order decision.
@@ -35,12 +35,19 @@ impl Order {
                     }
                 }
             },
-            OrderCommand::UnitsHeld => self.decide_units_held(),
+            OrderCommand::UnitsHeld { defer_ms } => self.decide_units_held(*defer_ms, envelope.now),
             OrderCommand::UnitsRefused { shortages } => once(self.stage == Stage::Holding, || {
                 OrderEvent::UnitsRefused { shortages: shortages.clone() }
             }),
             OrderCommand::ChargeAnswered(outcome) => self.decide_charge_answered(outcome),
+            OrderCommand::ProviderReady => {
+                let waits = matches!(self.stage, Stage::Paying(Paying::Deferred { .. }));
+                once(waits, || OrderEvent::PaymentResumed)
+            }
+            OrderCommand::CaptureAnswered(outcome) => self.decide_capture_answered(outcome),
             OrderCommand::VoidAnswered(outcome) => self.decide_void_answered(outcome),
+            OrderCommand::StrayAnswered { reference, outcome } => self.decide_stray(reference, outcome),
+            OrderCommand::Notice { event, news } => self.decide_notice(event, news),
             OrderCommand::RefundAnswered { refund, outcome } => self.decide_refund_answered(*refund, outcome),
             OrderCommand::UnitsSold => {
                 once(self.stage == Stage::Placed && !self.units_sold, || OrderEvent::UnitsSold)
@@ -82,15 +89,24 @@ impl Order {
         }
     }
 
-    fn decide_units_held(&self) -> OrderDecision {
+    fn decide_units_held(&self, defer_ms: Option<u64>, now: Timestamp) -> OrderDecision {
         if self.stage != Stage::Holding {
             return Decision::Nothing;
         }
-        if self.totals.total.amount > 0 {
-            return Decision::change(OrderEvent::UnitsReserved);
+        if self.totals.total.amount == 0 {
+            // Nothing to pay: held and placed in one breath.
+            return Decision::Change(smallvec![
+                OrderEvent::UnitsReserved,
+                OrderEvent::Placed { reference: None }
+            ]);
         }
-        // Nothing to pay: held and placed in one breath.
-        Decision::Change(smallvec![OrderEvent::UnitsReserved, OrderEvent::Placed { reference: None }])
+        let Some(defer_ms) = defer_ms else {
+            return Decision::change(OrderEvent::UnitsReserved);
+        };
+        // Said here, before the provider is asked for the first time, and nowhere else: whoever was asked once may have
+        // done it (law 8).
+        let until = now.plus_ms(defer_ms);
+        Decision::Change(smallvec![OrderEvent::UnitsReserved, OrderEvent::PaymentDeferred { until }])
     }
 
     fn decide_charge_answered(&self, outcome: &ChargeOutcome) -> OrderDecision {
@@ -101,11 +117,14 @@ impl Order {
             Stage::Absent | Stage::Holding | Stage::Placed | Stage::Off(_) => return Decision::Nothing,
         };
         match outcome {
-            ChargeOutcome::Captured { reference } => self.placed(reference),
-            ChargeOutcome::ActionRequired { reference, client_secret: _ }
-                if mutant::active(Mutant::PlaceUnpaid) =>
-            {
-                self.placed(reference)
+            // Nobody asked: what never left cannot be answered.
+            _ if matches!(paying, Some(Paying::Deferred { .. })) => Decision::Nothing,
+            ChargeOutcome::Captured { reference } => self.placed(reference, Funds::Captured),
+            // Once it is being cancelled, only the cancellation's own answer counts: it lets go what is authorized.
+            ChargeOutcome::Authorized { reference: _ } if paying.is_none() => Decision::Nothing,
+            ChargeOutcome::Authorized { reference } => self.placed(reference, Funds::Authorized),
+            ChargeOutcome::ActionRequired { reference, action: _ } if mutant::active(Mutant::PlaceUnpaid) => {
+                self.placed(reference, Funds::Captured)
             }
             ChargeOutcome::Unknown if mutant::active(Mutant::FreeOnUnknown) => {
                 Decision::change(OrderEvent::PaymentDeclined { reason: "unknown".into(), retryable: true })
@@ -114,19 +133,42 @@ impl Order {
                 reason: reason.clone(),
                 retryable: *retryable,
             }),
-            ChargeOutcome::ActionRequired { reference, client_secret } => match paying {
+            ChargeOutcome::ActionRequired { reference, action } => match paying {
                 Some(Paying::Asked | Paying::LookingUp | Paying::Confirming) => {
                     Decision::change(OrderEvent::ActionRequired {
                         reference: reference.clone(),
-                        client_secret: client_secret.clone(),
+                        action: action.clone(),
                     })
                 }
-                Some(Paying::ActionRequired) | None => Decision::Nothing,
+                Some(Paying::ActionRequired | Paying::Deferred { .. }) | None => Decision::Nothing,
             },
             ChargeOutcome::Unknown => match paying {
                 Some(Paying::Asked | Paying::Confirming) => Decision::change(OrderEvent::PaymentUnanswered),
-                Some(Paying::LookingUp | Paying::ActionRequired) | None => Decision::Nothing,
+                Some(Paying::LookingUp | Paying::ActionRequired | Paying::Deferred { .. }) | None => {
+                    Decision::Nothing
+                }
             },
+        }
+    }
+
+    fn decide_capture_answered(&self, outcome: &CaptureOutcome) -> OrderDecision {
+        if self.stage != Stage::Placed || self.funds != Funds::Authorized {
+            return Decision::Nothing;
+        }
+        match outcome {
+            CaptureOutcome::Captured => Decision::change(OrderEvent::PaymentCaptured),
+            // Our own cancellation overtook it; what that says counts.
+            CaptureOutcome::Lost { .. } if self.cancelling().is_some() => Decision::Nothing,
+            CaptureOutcome::Lost { reason } => {
+                // Nothing was handed over before it was paid, so all of it goes back on the shelf.
+                let refund = RefundId(self.id.0);
+                Decision::Change(smallvec![
+                    OrderEvent::CaptureFailed { reason: reason.clone() },
+                    OrderEvent::CancelRequested { refund },
+                    OrderEvent::RefundSucceeded { refund, reference: None },
+                ])
+            }
+            CaptureOutcome::Unknown => Decision::Nothing,
         }
     }
 
@@ -134,7 +176,15 @@ impl Order {
         match self.stage {
             Stage::Voiding { .. } => match outcome {
                 VoidOutcome::Voided => Decision::change(OrderEvent::PaymentVoided),
-                VoidOutcome::AlreadyCaptured { reference } => self.placed(reference),
+                VoidOutcome::AlreadyCaptured { reference } => self.placed(reference, Funds::Captured),
+                VoidOutcome::Unknown => Decision::Nothing,
+            },
+            Stage::Placed if self.wants_authorization_voided() => match outcome {
+                VoidOutcome::Voided => Decision::change(OrderEvent::AuthorizationVoided),
+                // The capture was quicker: the money goes back as a refund.
+                VoidOutcome::AlreadyCaptured { reference: _ } => {
+                    Decision::change(OrderEvent::PaymentCaptured)
+                }
                 VoidOutcome::Unknown => Decision::Nothing,
             },
             Stage::Absent | Stage::Holding | Stage::Paying(_) | Stage::Placed | Stage::Off(_) => {
@@ -143,10 +193,78 @@ impl Order {
         }
     }
 
-    /// The money is ours: the order stands, and is called off again where its owner had asked for that meanwhile.
-    fn placed(&self, reference: &str) -> OrderDecision {
+    fn decide_stray(&self, reference: &str, outcome: &StrayOutcome) -> OrderDecision {
+        let open = self.strays.iter().any(|stray| stray.reference == reference && !stray.settled);
+        once(open, || {
+            let reference = reference.into();
+            match outcome {
+                StrayOutcome::Returned => OrderEvent::StrayReturned { reference },
+                StrayOutcome::Refused { reason } => {
+                    OrderEvent::StrayKept { reference, reason: reason.clone() }
+                }
+            }
+        })
+    }
+
+    /// What a provider tells unasked may be old, doubled or out of order. Money it says it holds is believed, for nobody but
+    /// we can undo that; anything else only makes the order ask.
+    fn decide_notice(&self, event: &str, news: &PaymentNews) -> OrderDecision {
+        if self.is_absent() {
+            return Decision::Refuse(Refusal::NotFound(Missing::Order));
+        }
+        if self.notices.iter().any(|known| known == event) {
+            return Decision::Answer(Answer::Noticed);
+        }
+        let ours = self.reference.as_ref().is_none_or(|known| *known == news.reference);
+        let paid = match news.standing {
+            Standing::Authorized => Some(Funds::Authorized),
+            Standing::Captured => Some(Funds::Captured),
+            Standing::Open | Standing::Cancelled => None,
+        };
+        let asks = self.stage == Stage::Paying(Paying::ActionRequired) && paid.is_none() && ours;
         let mut events: SmallVec<[OrderEvent; 1]> =
-            smallvec![OrderEvent::Placed { reference: Some(reference.into()) }];
+            smallvec![OrderEvent::Noticed { event: event.into(), asks }];
+        match (self.stage, paid) {
+            (Stage::Absent | Stage::Holding | Stage::Paying(Paying::Deferred { .. }), _) => {}
+            // A payment over another amount is not this order's, whatever it says (law 7).
+            (_, Some(_)) if news.amount != self.totals.total => {}
+            (Stage::Paying(_), Some(funds)) if ours => {
+                if let Decision::Change(placed) = self.placed(&news.reference, funds) {
+                    events.extend(placed);
+                }
+            }
+            (Stage::Voiding { .. }, Some(Funds::Captured)) if ours => {
+                if let Decision::Change(placed) = self.placed(&news.reference, Funds::Captured) {
+                    events.extend(placed);
+                }
+            }
+            (Stage::Placed, Some(Funds::Captured)) if ours && self.funds == Funds::Authorized => {
+                events.push(OrderEvent::PaymentCaptured);
+            }
+            (Stage::Off(_), Some(_)) => self.find_stray(&news.reference, &mut events),
+            (Stage::Paying(_) | Stage::Voiding { .. } | Stage::Placed, Some(_)) if !ours => {
+                self.find_stray(&news.reference, &mut events);
+            }
+            (Stage::Paying(_) | Stage::Voiding { .. } | Stage::Placed | Stage::Off(_), _) => {}
+        }
+        Decision::Change(events)
+    }
+
+    fn find_stray(&self, reference: &str, events: &mut SmallVec<[OrderEvent; 1]>) {
+        let known = self.strays.iter().any(|stray| stray.reference == reference);
+        if !known && self.strays.len() < STRAYS_MAX {
+            events.push(OrderEvent::StrayFound { reference: reference.into() });
+        }
+    }
+
+    /// The money is ours or held for us: the order stands, and is called off again where its owner had asked for that
+    /// meanwhile.
+    fn placed(&self, reference: &str, funds: Funds) -> OrderDecision {
+        let mut events: SmallVec<[OrderEvent; 1]> = SmallVec::new();
+        if funds == Funds::Authorized {
+            events.push(OrderEvent::PaymentAuthorized { reference: reference.into() });
+        }
+        events.push(OrderEvent::Placed { reference: Some(reference.into()) });
         if let Stage::Voiding { by_request: true, refund } = self.stage {
             events.push(OrderEvent::CancelRequested { refund });
         }
@@ -174,6 +292,8 @@ impl Order {
             return Decision::Nothing;
         }
         match self.stage {
+            // Nobody was asked, so nothing is to be cancelled.
+            Stage::Paying(Paying::Deferred { .. }) => Decision::change(OrderEvent::PaymentVoided),
             Stage::Paying(_) if mutant::active(Mutant::ExpirePinned) => {
                 Decision::change(OrderEvent::PaymentVoided)
             }
@@ -196,7 +316,7 @@ impl Order {
             Stage::Paying(Paying::Confirming) | Stage::Absent | Stage::Holding => {
                 Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS })
             }
-            Stage::Paying(Paying::Asked | Paying::LookingUp) => {
+            Stage::Paying(Paying::Asked | Paying::LookingUp | Paying::Deferred { .. }) => {
                 Ok(Decision::Answer(self.checkout_answer(CheckoutResult::PaymentPending)))
             }
             Stage::Placed if self.state() != OrderState::Cancelled => {
@@ -219,6 +339,10 @@ impl Order {
             // Some SKUs may not have answered yet; calling off now could race with their grant.
             Stage::Absent | Stage::Holding => Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS }),
             Stage::Voiding { by_request: true, refund: _ } => running(self.cancel, request),
+            Stage::Paying(Paying::Deferred { .. }) => Ok(Decision::Change(smallvec![
+                OrderEvent::VoidRequested { by_request: true, refund },
+                OrderEvent::PaymentVoided,
+            ])),
             Stage::Paying(_) | Stage::Voiding { by_request: false, refund: _ } => {
                 Ok(Decision::change(OrderEvent::VoidRequested { by_request: true, refund }))
             }
@@ -296,6 +420,7 @@ impl Order {
         if self.cancelling().is_some() {
             return Err(self.illegal("refund", "the order is being cancelled"));
         }
+        self.money_is_ours()?;
         self.free_for_a_refund("refund", refund)?;
         let left = self.unreserved_money();
         let asks_for_all = lines.is_none() && amount.is_none();
@@ -355,6 +480,7 @@ impl Order {
         if self.cancelling().is_some() {
             return Err(self.illegal("fulfil", "the order is being cancelled"));
         }
+        self.money_is_ours()?;
         if self.fulfilments.len() >= STEPS_MAX {
             return Err(self.illegal("fulfil", &format!("an order has at most {STEPS_MAX} fulfilments")));
         }
@@ -436,6 +562,14 @@ impl Order {
         Ok(())
     }
 
+    /// Nothing is handed over, and nothing given back, before the money was captured; that is a matter of a moment.
+    fn money_is_ours(&self) -> Result<(), Refusal> {
+        match self.funds {
+            Funds::Authorized => Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS }),
+            Funds::None | Funds::Captured | Funds::Released | Funds::Lost => Ok(()),
+        }
+    }
+
     fn present(&self) -> Result<(), Refusal> {
         if self.is_absent() { Err(Refusal::NotFound(Missing::Order)) } else { Ok(()) }
     }
@@ -445,7 +579,7 @@ impl Order {
     }
 
     /// The refund under way that calls the order off.
-    fn cancelling(&self) -> Option<&Refund> {
+    pub(super) fn cancelling(&self) -> Option<&Refund> {
         self.refunds_in(RefundState::Pending).find(|refund| refund.cancels)
     }
 

@@ -5,8 +5,8 @@ use crate::identity::{Recorded, RefundId, RequestStamp};
 use crate::money::Money;
 
 use super::{
-    FulfilmentView, LineUnits, Off, Order, OrderDraft, OrderEvent, OrderLine, OrderState, Paying, Refund,
-    RefundState, RefundView, Stage, TIMELINE_MAX, TimelineEntry,
+    FulfilmentView, Funds, LineUnits, NOTICES_MAX, Off, Order, OrderDraft, OrderEvent, OrderLine, OrderState,
+    Paying, Refund, RefundState, RefundView, Stage, Stray, TIMELINE_MAX, TimelineEntry,
 };
 
 impl Order {
@@ -30,6 +30,20 @@ impl Order {
                 assert!(self.stage == Stage::Holding, "law 6: units are reserved after they were asked for");
                 self.stage = Stage::Paying(Paying::Asked);
                 self.reserved = Some(recorded);
+                self.pinned_from = recorded.at;
+                Folded::default()
+            }
+            OrderEvent::PaymentDeferred { until } => {
+                assert!(
+                    self.stage == Stage::Paying(Paying::Asked),
+                    "law 8: a payment is put off before it was asked for"
+                );
+                self.stage = Stage::Paying(Paying::Deferred { until: *until });
+                self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::PaymentPending)))
+            }
+            OrderEvent::PaymentResumed => {
+                self.stage = Stage::Paying(Paying::Asked);
+                self.pinned_from = recorded.at;
                 Folded::default()
             }
             OrderEvent::UnitsRefused { shortages } => {
@@ -41,14 +55,12 @@ impl Order {
                 self.stage = Stage::Paying(Paying::LookingUp);
                 self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::PaymentPending)))
             }
-            OrderEvent::ActionRequired { reference, client_secret } => {
+            OrderEvent::ActionRequired { reference, action } => {
                 self.stage = Stage::Paying(Paying::ActionRequired);
                 self.reference = Some(reference.clone());
-                self.client_secret = Some(client_secret.clone());
-                let client_secret = client_secret.clone();
-                self.settle_payers(|order| {
-                    Ok(order.checkout_answer(CheckoutResult::ActionRequired { client_secret }))
-                })
+                self.action = Some(action.clone());
+                let action = action.clone();
+                self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::ActionRequired { action })))
             }
             OrderEvent::ConfirmRequested => {
                 self.stage = Stage::Paying(Paying::Confirming);
@@ -87,10 +99,61 @@ impl Order {
                     "law 8: an order is placed once, while its units are pinned"
                 );
                 self.stage = Stage::Placed;
-                self.captured = self.totals.total;
+                if self.funds != Funds::Authorized && self.totals.total.amount > 0 {
+                    self.captured = self.totals.total;
+                    self.funds = Funds::Captured;
+                }
                 self.reference.clone_from(reference);
-                self.client_secret = None;
+                self.action = None;
                 self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::Placed)))
+            }
+            OrderEvent::PaymentAuthorized { reference } => {
+                assert!(
+                    matches!(self.stage, Stage::Paying(_)),
+                    "law 8: a payment is authorized while it is open"
+                );
+                self.funds = Funds::Authorized;
+                self.reference = Some(reference.clone());
+                Folded::default()
+            }
+            OrderEvent::PaymentCaptured => {
+                assert!(self.funds == Funds::Authorized, "law 7: what is captured was authorized, once");
+                self.funds = Funds::Captured;
+                self.captured = self.totals.total;
+                Folded::default()
+            }
+            OrderEvent::CaptureFailed { reason: _ } => {
+                assert!(self.funds == Funds::Authorized, "law 7: what cannot be captured was authorized");
+                self.funds = Funds::Lost;
+                Folded::default()
+            }
+            OrderEvent::AuthorizationVoided => {
+                assert!(self.funds == Funds::Authorized, "law 7: what is let go was authorized");
+                self.funds = Funds::Released;
+                let refund = self.cancelling().map(|refund| refund.view.id);
+                let refund = refund.expect("law 7: an authorization is let go for a cancellation");
+                // Nothing was ours, so nothing goes back but the units.
+                self.pending_refund(refund).view.amount.amount = 0;
+                self.fold_refund_succeeded(refund)
+            }
+            OrderEvent::Noticed { event, asks } => {
+                if self.notices.len() >= NOTICES_MAX {
+                    self.notices.remove(0);
+                }
+                self.notices.push(event.clone());
+                if *asks {
+                    self.stage = Stage::Paying(Paying::Confirming);
+                }
+                Folded::settle(request, || Ok(Answer::Noticed))
+            }
+            OrderEvent::StrayFound { reference } => {
+                self.strays.push(Stray { reference: reference.clone(), settled: false });
+                Folded::default()
+            }
+            OrderEvent::StrayReturned { reference } | OrderEvent::StrayKept { reference, reason: _ } => {
+                let stray = self.strays.iter_mut().find(|stray| stray.reference == *reference);
+                stray.expect("law 7: only money that was found goes back").settled = true;
+                Folded::default()
             }
             OrderEvent::UnitsSold => {
                 assert!(self.stage == Stage::Placed, "law 6: only a placed order sells");
@@ -309,7 +372,7 @@ fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
             ("units_refused", Some(short.collect::<Vec<_>>().join("; ")))
         }
         OrderEvent::PaymentUnanswered => ("payment_unanswered", None),
-        OrderEvent::ActionRequired { reference, client_secret: _ } => {
+        OrderEvent::ActionRequired { reference, action: _ } => {
             ("action_required", Some(reference.clone()))
         }
         OrderEvent::ConfirmRequested => ("confirm_requested", None),
@@ -338,5 +401,17 @@ fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
             ("fulfilled", Some(format!("{fulfilment}{tracking}")))
         }
         OrderEvent::Completed => ("completed", None),
+        OrderEvent::PaymentDeferred { until: _ } => ("payment_deferred", None),
+        OrderEvent::PaymentResumed => ("payment_resumed", None),
+        OrderEvent::PaymentAuthorized { reference } => ("payment_authorized", Some(reference.clone())),
+        OrderEvent::PaymentCaptured => ("payment_captured", None),
+        OrderEvent::CaptureFailed { reason } => ("capture_failed", Some(reason.clone())),
+        OrderEvent::AuthorizationVoided => ("authorization_voided", None),
+        OrderEvent::Noticed { event, asks: _ } => ("provider_notice", Some(event.clone())),
+        OrderEvent::StrayFound { reference } => ("stray_payment_found", Some(reference.clone())),
+        OrderEvent::StrayReturned { reference } => ("stray_payment_returned", Some(reference.clone())),
+        OrderEvent::StrayKept { reference, reason } => {
+            ("stray_payment_kept", Some(format!("{reference}: {reason}")))
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! An order: the checkout saga that makes it, its payment, and its life afterwards.
 //!
 //! Laws: 6 (all units or none), 7 (one charge; captured minus refunded is what the order says), 8 (units stay pinned
-//! while a charge may succeed). Reserve, charge, **place** (the point of no return), sell, tell the cart: each step
-//! is an obligation that the state demands until an event says it is done, so a crash resumes by asking the state.
+//! while a charge may succeed). Reserve, authorize, **place** (the point of no return), sell, capture, tell the cart: each
+//! step is an obligation that the state demands until an event says it is done, so a crash resumes by asking the state.
+//! The picture of all states stands in `docs/payments.md`.
 //! Start at [`Order::decide`] and [`Order::obligations`]; the vocabulary is in this file, the guards in `decide`, the
 //! only mutation in `fold`, what state demands in `obligations`, what it shows in `shown` and `view`.
 
@@ -19,9 +20,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Item, Shortage};
-use crate::identity::{CartId, FulfilmentId, OrderId, Recorded, RefundId, RequestStamp, Sku, Timestamp};
+use crate::identity::{
+    CartId, FulfilmentId, OrderId, Position, Recorded, RefundId, RequestStamp, Sku, Timestamp,
+};
 use crate::money::{Currency, Money};
-use crate::payment::{ChargeOutcome, ChargeRequest, RefundOutcome, VoidOutcome};
+use crate::payment::{
+    CaptureOutcome, ChargeOutcome, ChargeRequest, NextAction, PaymentNews, RefundOutcome, VoidOutcome,
+};
 use crate::pricing::Totals;
 
 pub use shown::{FulfilmentView, OrderLine, OrderSummary, OrderView, RefundState, RefundView, TimelineEntry};
@@ -113,6 +118,8 @@ pub enum PaymentState {
     Pending,
     /// The shopper must act.
     RequiresAction,
+    /// The provider holds the money for us; it is captured once the units are sold.
+    Authorized,
     /// The money is ours.
     Captured,
     /// Definitely not charged.
@@ -140,7 +147,10 @@ pub enum OrderCommand {
     /// Begins, from the cart's draft. A repeat joins.
     Start(Box<OrderDraft>),
     /// All units are held.
-    UnitsHeld,
+    UnitsHeld {
+        /// Nothing: the provider can be asked now. Else it cannot, and the order may wait this long for it.
+        defer_ms: Option<u64>,
+    },
     /// Some SKU refused; the rest must be freed.
     UnitsRefused {
         /// Who could not give what.
@@ -148,8 +158,26 @@ pub enum OrderCommand {
     },
     /// What became of [`OrderObligation::Charge`], [`OrderObligation::LookUp`] or [`OrderObligation::Confirm`].
     ChargeAnswered(ChargeOutcome),
+    /// The provider that [`OrderObligation::AwaitProvider`] waits for can be asked now.
+    ProviderReady,
+    /// What became of [`OrderObligation::Capture`].
+    CaptureAnswered(CaptureOutcome),
     /// What became of [`OrderObligation::Void`].
     VoidAnswered(VoidOutcome),
+    /// What became of [`OrderObligation::ReturnStray`].
+    StrayAnswered {
+        /// The provider's name for the payment.
+        reference: String,
+        /// What the provider said: cancelled, or given back.
+        outcome: StrayOutcome,
+    },
+    /// The provider tells, unasked, how a payment stands; a copy of what was told before is nothing new.
+    Notice {
+        /// The provider's id of the event, or our own name for what a reconciliation found.
+        event: String,
+        /// What it says.
+        news: PaymentNews,
+    },
     /// What became of [`OrderObligation::Refund`].
     RefundAnswered {
         /// Which refund.
@@ -221,8 +249,8 @@ pub enum OrderEvent {
     ActionRequired {
         /// The provider's name for the charge.
         reference: String,
-        /// What the shopper's client needs.
-        client_secret: String,
+        /// What to do.
+        action: NextAction,
     },
     /// The shopper says to have acted; the provider is asked to confirm.
     ConfirmRequested,
@@ -301,6 +329,63 @@ pub enum OrderEvent {
     },
     /// The return window has passed.
     Completed,
+    /// The provider cannot be asked now: the order keeps its units and waits. Nothing was asked yet.
+    PaymentDeferred {
+        /// When it stops waiting; exclusive.
+        until: Timestamp,
+    },
+    /// The provider can be asked again, and is.
+    PaymentResumed,
+    /// The provider holds the money for us. In the same breath the order is placed.
+    PaymentAuthorized {
+        /// The provider's name for the charge.
+        reference: String,
+    },
+    /// The authorized money is ours.
+    PaymentCaptured,
+    /// The authorized money can never be ours; in the same breath the order is called off.
+    CaptureFailed {
+        /// Why.
+        reason: String,
+    },
+    /// The authorized money was let go, because the order was called off before it was captured.
+    AuthorizationVoided,
+    /// The provider told of an event, unasked. Remembered, so that a copy has no second effect.
+    Noticed {
+        /// The provider's id of the event.
+        event: String,
+        /// Whether the order, whose shopper has to act, now asks the provider how the payment stands.
+        asks: bool,
+    },
+    /// Money came for an order that does not want it: it is off, or was paid by another payment. It goes back.
+    StrayFound {
+        /// The provider's name for the payment.
+        reference: String,
+    },
+    /// That money went back, or was let go.
+    StrayReturned {
+        /// The provider's name for the payment.
+        reference: String,
+    },
+    /// The provider refused to give it back. People have to see to it; reconciliation reports it.
+    StrayKept {
+        /// The provider's name for the payment.
+        reference: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What became of money that an order does not want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StrayOutcome {
+    /// Cancelled before it was ours, or given back.
+    Returned,
+    /// The provider refuses.
+    Refused {
+        /// Why, safe to show.
+        reason: String,
+    },
 }
 
 /// Work that an order's state demands and that is not done yet. The shell starts what it has not started; after a
@@ -309,10 +394,20 @@ pub enum OrderEvent {
 pub enum OrderObligation {
     /// Ask these SKUs (lines summed), one after another in SKU order, for all of it.
     HoldUnits(Vec<Item>),
+    /// Wait until the provider can be asked, first come first served.
+    AwaitProvider {
+        /// Since when the order waits: its place in the queue.
+        since: Position,
+    },
     /// Ask the provider for the money. Only after the demand is durable.
     Charge(ChargeRequest),
     /// Ask the provider how the charge stands. The shell waits between tries.
-    LookUp(ChargeRequest),
+    LookUp {
+        /// The charge.
+        charge: ChargeRequest,
+        /// The provider's name for it, where known.
+        reference: Option<String>,
+    },
     /// Ask the provider to finish after the shopper's action.
     Confirm {
         /// The charge.
@@ -326,6 +421,20 @@ pub enum OrderObligation {
         charge: ChargeRequest,
         /// The provider's name for it, where known.
         reference: Option<String>,
+    },
+    /// Ask the provider to make the authorized money ours.
+    Capture {
+        /// The charge.
+        charge: ChargeRequest,
+        /// The provider's name for it.
+        reference: String,
+    },
+    /// Ask the provider to cancel a payment that the order does not want, or to give it back.
+    ReturnStray {
+        /// The charge it was taken for.
+        charge: ChargeRequest,
+        /// The provider's name for the payment.
+        reference: String,
     },
     /// Have every SKU sell its part.
     SellUnits(Vec<Item>),
@@ -367,6 +476,14 @@ pub const TIMELINE_MAX: usize = 500;
 /// Most refunds of one order, and most fulfilments: a view that lists more would outgrow a frame.
 pub const STEPS_MAX: usize = 500;
 
+/// Most events of its provider that an order remembers, newest last. Stripe tells of a payment with five or so; a copy of one
+/// that was forgotten finds the order beyond what it tells of, and changes nothing.
+pub const NOTICES_MAX: usize = 64;
+
+/// Most payments that one order sends back without having wanted them. More than one was never seen; a bound keeps a
+/// misbehaving provider from growing an order (law 11).
+pub const STRAYS_MAX: usize = 8;
+
 /// How far the checkout came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
@@ -392,6 +509,11 @@ enum Stage {
 /// Where an open payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Paying {
+    /// The provider cannot be asked now, and was not.
+    Deferred {
+        /// When the order stops waiting.
+        until: Timestamp,
+    },
     /// The provider is asked for the money.
     Asked,
     /// The provider's answer was unknown and is looked up.
@@ -411,6 +533,29 @@ enum Off {
     Declined,
     /// The charge was cancelled before it succeeded.
     Voided,
+}
+
+/// Whether the money of a placed order is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Funds {
+    /// Not placed yet, or nothing to pay.
+    None,
+    /// The provider holds it for us.
+    Authorized,
+    /// Ours.
+    Captured,
+    /// Let go before it was ours, because the order was called off.
+    Released,
+    /// It was promised, and then could not be captured.
+    Lost,
+}
+
+/// Money that came without being wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stray {
+    reference: String,
+    /// Nothing more is to be done about it.
+    settled: bool,
 }
 
 /// A refund with what is not shown of it.
@@ -442,18 +587,24 @@ pub struct Order {
     pin_ms: u64,
     started: Recorded,
     reserved: Option<Recorded>,
+    /// Since when units are pinned for an open payment: when the provider was first asked.
+    pinned_from: Timestamp,
     /// The provider's name for the charge, once it said one.
     reference: Option<String>,
-    /// What the shopper's client needs while the shopper must act.
-    client_secret: Option<String>,
+    /// What the shopper has to do, while the payment waits for it.
+    action: Option<NextAction>,
     /// The checkout that waits for its verdict.
     checkout: Option<RequestStamp>,
     /// The confirmation that waits for its verdict.
     confirm: Option<RequestStamp>,
     /// The cancellation that waits for the charge to be cancelled; later its refund carries it.
     cancel: Option<RequestStamp>,
+    funds: Funds,
     captured: Money,
     refunded: Money,
+    strays: Vec<Stray>,
+    /// Events of the provider that were told, newest last.
+    notices: Vec<String>,
     refunds: Vec<Refund>,
     fulfilments: Vec<FulfilmentView>,
     units_sold: bool,
@@ -485,13 +636,17 @@ impl Order {
             pin_ms: 0,
             started: Recorded::default(),
             reserved: None,
+            pinned_from: Timestamp(0),
             reference: None,
-            client_secret: None,
+            action: None,
             checkout: None,
             confirm: None,
             cancel: None,
+            funds: Funds::None,
             captured: zero,
             refunded: zero,
+            strays: Vec::new(),
+            notices: Vec::new(),
             refunds: Vec::new(),
             fulfilments: Vec::new(),
             units_sold: false,

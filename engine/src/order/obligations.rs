@@ -5,7 +5,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::identity::RequestStamp;
 use crate::payment::ChargeRequest;
 
-use super::{Order, OrderObligation, Paying, Refund, RefundState, Stage, sum_by_sku};
+use super::{Funds, Order, OrderObligation, Paying, Refund, RefundState, Stage, sum_by_sku};
 
 impl Order {
     /// The work its state demands and no event has finished, in the order in which it became due.
@@ -13,10 +13,19 @@ impl Order {
     /// Law 8: `FreeUnits` shows only once the charge definitely cannot succeed, and while the charge is being
     /// cancelled nothing else is asked of the provider.
     pub fn obligations(&self) -> SmallVec<[OrderObligation; 1]> {
-        match self.stage {
+        let mut obligations: SmallVec<[OrderObligation; 1]> = match self.stage {
+            Stage::Paying(Paying::Deferred { .. }) => {
+                let since = self.reserved.unwrap_or(self.started).position;
+                smallvec![OrderObligation::AwaitProvider { since }]
+            }
             Stage::Holding => smallvec![OrderObligation::HoldUnits(self.units())],
             Stage::Paying(Paying::Asked) => smallvec![OrderObligation::Charge(self.charge())],
-            Stage::Paying(Paying::LookingUp) => smallvec![OrderObligation::LookUp(self.charge())],
+            Stage::Paying(Paying::LookingUp) => {
+                smallvec![OrderObligation::LookUp {
+                    charge: self.charge(),
+                    reference: self.reference.clone()
+                }]
+            }
             Stage::Paying(Paying::Confirming) => {
                 let reference = self.reference.clone().unwrap_or_default();
                 smallvec![OrderObligation::Confirm { charge: self.charge(), reference }]
@@ -30,7 +39,18 @@ impl Order {
             }
             Stage::Absent | Stage::Paying(Paying::ActionRequired) | Stage::Off(_) => SmallVec::new(),
             Stage::Placed => self.obligations_when_placed(),
-        }
+        };
+        let open = self.strays.iter().filter(|stray| !stray.settled);
+        obligations.extend(open.map(|stray| OrderObligation::ReturnStray {
+            charge: self.charge(),
+            reference: stray.reference.clone(),
+        }));
+        obligations
+    }
+
+    /// Whether authorized money is to be let go: the order was called off before it was captured.
+    pub(super) fn wants_authorization_voided(&self) -> bool {
+        self.stage == Stage::Placed && self.funds == Funds::Authorized && self.cancelling().is_some()
     }
 
     fn obligations_when_placed(&self) -> SmallVec<[OrderObligation; 1]> {
@@ -41,8 +61,15 @@ impl Order {
         if !self.cart_told {
             obligations.push(OrderObligation::TellCart { cart: self.cart, placed: true });
         }
+        if self.wants_authorization_voided() {
+            obligations
+                .push(OrderObligation::Void { charge: self.charge(), reference: self.reference.clone() });
+        } else if self.funds == Funds::Authorized && self.units_sold {
+            let reference = self.reference.clone().unwrap_or_default();
+            obligations.push(OrderObligation::Capture { charge: self.charge(), reference });
+        }
         for refund in &self.refunds {
-            if refund.view.state == RefundState::Pending {
+            if refund.view.state == RefundState::Pending && self.funds != Funds::Authorized {
                 obligations.push(OrderObligation::Refund {
                     refund: refund.view.id,
                     charge: self.charge(),
@@ -79,6 +106,7 @@ impl Order {
             order: self.id,
             amount: self.totals.total,
             method: self.method.clone(),
+            asked_at: self.pinned_from,
         }
     }
 }

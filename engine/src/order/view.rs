@@ -5,8 +5,8 @@ use crate::identity::{Fingerprint, PaymentId, Sku, Timestamp};
 use crate::invariants::Violation;
 
 use super::{
-    Off, Order, OrderState, OrderSummary, OrderView, Paying, PaymentState, RETURN_WINDOW_MS, Refund,
-    RefundState, STEPS_MAX, Stage, sum_by_sku,
+    Funds, NOTICES_MAX, Off, Order, OrderState, OrderSummary, OrderView, Paying, PaymentState,
+    RETURN_WINDOW_MS, Refund, RefundState, STEPS_MAX, STRAYS_MAX, Stage, sum_by_sku,
 };
 
 impl OrderState {
@@ -48,15 +48,21 @@ impl Order {
         match self.stage {
             Stage::Absent | Stage::Holding | Stage::Off(Off::Refused) => PaymentState::None,
             Stage::Paying(Paying::ActionRequired) => PaymentState::RequiresAction,
-            Stage::Paying(Paying::Asked | Paying::LookingUp | Paying::Confirming) | Stage::Voiding { .. } => {
-                PaymentState::Pending
-            }
+            Stage::Paying(
+                Paying::Deferred { .. } | Paying::Asked | Paying::LookingUp | Paying::Confirming,
+            )
+            | Stage::Voiding { .. } => PaymentState::Pending,
             Stage::Off(Off::Declined) => PaymentState::Declined,
             Stage::Off(Off::Voided) => PaymentState::Voided,
-            Stage::Placed if self.captured.amount == 0 => PaymentState::NotRequired,
-            Stage::Placed if self.refunded == self.captured => PaymentState::Refunded,
-            Stage::Placed if self.refunded.amount > 0 => PaymentState::PartiallyRefunded,
-            Stage::Placed => PaymentState::Captured,
+            Stage::Placed => match self.funds {
+                Funds::None => PaymentState::NotRequired,
+                Funds::Authorized => PaymentState::Authorized,
+                Funds::Released => PaymentState::Voided,
+                Funds::Lost => PaymentState::Declined,
+                Funds::Captured if self.refunded == self.captured => PaymentState::Refunded,
+                Funds::Captured if self.refunded.amount > 0 => PaymentState::PartiallyRefunded,
+                Funds::Captured => PaymentState::Captured,
+            },
         }
     }
 
@@ -66,6 +72,7 @@ impl Order {
             PaymentState::None | PaymentState::NotRequired => None,
             PaymentState::Pending
             | PaymentState::RequiresAction
+            | PaymentState::Authorized
             | PaymentState::Captured
             | PaymentState::Declined
             | PaymentState::Voided
@@ -119,17 +126,27 @@ impl Order {
             state,
             created_at: reserved.at,
             ttl_ms: self.pin_ms,
-            expires_at: self.started.at.plus_ms(self.pin_ms),
+            expires_at: match self.stage {
+                Stage::Paying(Paying::Deferred { until }) => until,
+                Stage::Absent
+                | Stage::Holding
+                | Stage::Paying(_)
+                | Stage::Voiding { .. }
+                | Stage::Placed
+                | Stage::Off(_) => self.pinned_from.plus_ms(self.pin_ms),
+            },
             position: reserved.position,
             fingerprint: Fingerprint(0),
             order: Some(self.id),
         })
     }
 
-    /// When it must be woken: at the pin's cap while the payment is open, at the end of the return window later.
+    /// When it must be woken: at the pin's cap while the payment is open, when it has waited long enough for its provider, at
+    /// the end of the return window later.
     pub fn due(&self) -> Option<Timestamp> {
         match self.stage {
-            Stage::Paying(_) => Some(self.started.at.plus_ms(self.pin_ms)),
+            Stage::Paying(Paying::Deferred { until }) => Some(until),
+            Stage::Paying(_) => Some(self.pinned_from.plus_ms(self.pin_ms)),
             Stage::Placed if self.state() == OrderState::Fulfilled => {
                 self.fulfilled_at.map(|at| at.plus_ms(RETURN_WINDOW_MS))
             }
@@ -168,8 +185,17 @@ impl Order {
             );
         }
         let placed = self.stage == Stage::Placed;
-        if self.captured.amount != if placed { self.totals.total.amount } else { 0 } {
+        if self.captured.amount != if self.funds == Funds::Captured { self.totals.total.amount } else { 0 } {
             return broken(7, format!("{} captured of {}", self.captured, self.totals.total));
+        }
+        let unpaid = matches!(self.funds, Funds::None);
+        if placed && unpaid != (self.totals.total.amount == 0)
+            || !placed && !matches!(self.funds, Funds::None | Funds::Authorized)
+        {
+            return broken(7, format!("{:?} funds at {:?}", self.funds, self.stage));
+        }
+        if matches!(self.funds, Funds::Released | Funds::Lost) && !self.cancelled {
+            return broken(7, "units are kept that nobody pays for".into());
         }
         if self.units_sold && !placed {
             return broken(6, "units are sold without a placed order".into());
@@ -186,10 +212,12 @@ impl Order {
                 );
             }
         }
-        if self.refunds.len() > STEPS_MAX || self.fulfilments.len() > STEPS_MAX {
+        let (refunds, fulfilments) = (self.refunds.len(), self.fulfilments.len());
+        let (strays, notices) = (self.strays.len(), self.notices.len());
+        if refunds.max(fulfilments) > STEPS_MAX || strays > STRAYS_MAX || notices > NOTICES_MAX {
             return broken(
                 11,
-                format!("{} refunds, {} fulfilments", self.refunds.len(), self.fulfilments.len()),
+                format!("{refunds} refunds, {fulfilments} fulfilments, {strays} strays, {notices} notices"),
             );
         }
         Ok(())
@@ -209,10 +237,14 @@ impl Order {
         self.refunds.iter().filter(move |refund| refund.view.state == state)
     }
 
-    /// Minor units that no refund has taken or may yet take.
+    /// Minor units that no refund has taken or may yet take, of what is ours or held for us.
     pub(super) fn unreserved_money(&self) -> i64 {
         let pending = self.refunds_in(RefundState::Pending).map(|refund| refund.view.amount.amount);
-        pending.fold(self.captured.amount.saturating_sub(self.refunded.amount), i64::saturating_sub)
+        let paid = match self.funds {
+            Funds::Authorized => self.totals.total.amount,
+            Funds::None | Funds::Captured | Funds::Released | Funds::Lost => self.captured.amount,
+        };
+        pending.fold(paid.saturating_sub(self.refunded.amount), i64::saturating_sub)
     }
 
     /// Units of a line that no refund has taken or may yet take.
@@ -237,6 +269,8 @@ impl Order {
     fn is_refunded(&self) -> bool {
         if self.captured.amount > 0 {
             self.refunded == self.captured
+        } else if self.funds == Funds::Authorized {
+            false
         } else {
             self.lines.iter().all(|line| line.refunded == line.quantity)
         }
