@@ -40,10 +40,7 @@ impl Order {
                 OrderEvent::UnitsRefused { shortages: shortages.clone() }
             }),
             OrderCommand::ChargeAnswered(outcome) => self.decide_charge_answered(outcome),
-            OrderCommand::ProviderReady => {
-                let waits = matches!(self.stage, Stage::Paying(Paying::Deferred { .. }));
-                once(waits, || OrderEvent::PaymentResumed)
-            }
+            OrderCommand::ProviderReady => self.decide_provider_ready(envelope.now),
             OrderCommand::CaptureAnswered(outcome) => self.decide_capture_answered(outcome),
             OrderCommand::VoidAnswered(outcome) => self.decide_void_answered(outcome),
             OrderCommand::StrayAnswered { reference, outcome } => self.decide_stray(reference, outcome),
@@ -107,6 +104,22 @@ impl Order {
         // done it (law 8).
         let until = now.plus_ms(defer_ms);
         Decision::Change(smallvec![OrderEvent::UnitsReserved, OrderEvent::PaymentDeferred { until }])
+    }
+
+    fn decide_provider_ready(&self, now: Timestamp) -> OrderDecision {
+        match self.stage {
+            // After a long silence this may overtake the timer: nobody is charged for what they gave up hours ago.
+            Stage::Paying(Paying::Deferred { until }) if now >= until => {
+                Decision::change(OrderEvent::PaymentVoided)
+            }
+            Stage::Paying(Paying::Deferred { until: _ }) => Decision::change(OrderEvent::PaymentResumed),
+            Stage::Absent
+            | Stage::Holding
+            | Stage::Paying(_)
+            | Stage::Voiding { .. }
+            | Stage::Placed
+            | Stage::Off(_) => Decision::Nothing,
+        }
     }
 
     fn decide_charge_answered(&self, outcome: &ChargeOutcome) -> OrderDecision {
@@ -241,6 +254,10 @@ impl Order {
             (Stage::Placed, Some(Funds::Captured)) if ours && self.funds == Funds::Authorized => {
                 events.push(OrderEvent::PaymentCaptured);
             }
+            // Let go or lost for good, says its provider, and here it is.
+            (Stage::Placed, Some(Funds::Captured)) if matches!(self.funds, Funds::Released | Funds::Lost) => {
+                self.find_stray(&news.reference, &mut events);
+            }
             (Stage::Off(_), Some(_)) => self.find_stray(&news.reference, &mut events),
             (Stage::Paying(_) | Stage::Voiding { .. } | Stage::Placed, Some(_)) if !ours => {
                 self.find_stray(&news.reference, &mut events);
@@ -273,7 +290,8 @@ impl Order {
 
     fn decide_refund_answered(&self, refund: RefundId, outcome: &RefundOutcome) -> OrderDecision {
         let pending = self.refund(refund).is_some_and(|known| known.view.state == RefundState::Pending);
-        if !pending {
+        // Nobody asked for money back that is not ours yet.
+        if !pending || self.funds == Funds::Authorized {
             return Decision::Nothing;
         }
         match outcome {
