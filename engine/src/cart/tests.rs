@@ -98,7 +98,8 @@ fn name_of_answer(answer: &Answer) -> &'static str {
         | Answer::Checkout(..)
         | Answer::Order(_)
         | Answer::Refund(_)
-        | Answer::Fulfilment(_) => panic!("not a cart's answer: {answer:?}"),
+        | Answer::Fulfilment(_)
+        | Answer::Noticed => panic!("not a cart's answer: {answer:?}"),
     }
 }
 

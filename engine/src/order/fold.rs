@@ -60,7 +60,9 @@ impl Order {
                 self.reference = Some(reference.clone());
                 self.action = Some(action.clone());
                 let action = action.clone();
-                self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::ActionRequired { action })))
+                self.settle_payers(|order| {
+                    Ok(order.checkout_answer(CheckoutResult::ActionRequired { action }))
+                })
             }
             OrderEvent::ConfirmRequested => {
                 self.stage = Stage::Paying(Paying::Confirming);
@@ -372,9 +374,7 @@ fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
             ("units_refused", Some(short.collect::<Vec<_>>().join("; ")))
         }
         OrderEvent::PaymentUnanswered => ("payment_unanswered", None),
-        OrderEvent::ActionRequired { reference, action: _ } => {
-            ("action_required", Some(reference.clone()))
-        }
+        OrderEvent::ActionRequired { reference, action: _ } => ("action_required", Some(reference.clone())),
         OrderEvent::ConfirmRequested => ("confirm_requested", None),
         OrderEvent::VoidRequested { by_request, refund: _ } => {
             let why = if *by_request { "asked for" } else { "the payment took too long" };

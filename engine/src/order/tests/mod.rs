@@ -1,7 +1,10 @@
 //! Promises of an order. Rows are turns of one order, top to bottom; `new` begins another.
 //!
-//! Tables here, the saga against a provider that loses, doubles and delays what it says in `saga`.
+//! Tables in `tables` and `payments`, the saga against a provider that loses, doubles and delays what it says in `saga`,
+//! every interleaving of a small one in `interleavings`.
 
+mod payments;
+mod provider;
 mod saga;
 mod tables;
 
@@ -11,6 +14,7 @@ use super::*;
 use crate::answer::{Answer, CheckoutResult, Missing, Refusal, Settlement};
 use crate::envelope::{Decision, Envelope};
 use crate::identity::{Fingerprint, PaymentId, Position, RequestKey};
+use crate::payment::Standing;
 
 const ORDER: OrderId = OrderId(1);
 const PIN_MS: u64 = 100;
@@ -93,13 +97,15 @@ fn name_of_event(event: &OrderEvent) -> &'static str {
 fn name_of_answer(answer: &Answer) -> String {
     match answer {
         Answer::Checkout(CheckoutResult::Placed, order) => format!("placed_{}", order.state.name()),
-        Answer::Checkout(CheckoutResult::ActionRequired { client_secret }, _) => {
-            format!("act_{client_secret}")
-        }
+        Answer::Checkout(CheckoutResult::ActionRequired { action }, _) => match action {
+            NextAction::ClientSecret(secret) => format!("act_{secret}"),
+            NextAction::Redirect(page) => format!("go_{page}"),
+        },
         Answer::Checkout(CheckoutResult::PaymentPending, _) => "pending".into(),
         Answer::Order(order) => format!("order_{}", order.state.name()),
         Answer::Refund(refund) => format!("refund_{:?}", refund.state).to_lowercase(),
         Answer::Fulfilment(_) => "fulfilment".into(),
+        Answer::Noticed => "noticed".into(),
         Answer::Reservation(_)
         | Answer::Stock(_)
         | Answer::SkuDefined { .. }

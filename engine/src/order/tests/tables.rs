@@ -12,7 +12,10 @@ impl Bench {
         let work = |obligation: &OrderObligation| match obligation {
             OrderObligation::HoldUnits(units) => format!("hold:{}", items(units)),
             OrderObligation::Charge(charge) => format!("charge:{}", charge.amount.amount),
-            OrderObligation::LookUp(_) => "look_up".into(),
+            OrderObligation::LookUp { .. } => "look_up".into(),
+            OrderObligation::AwaitProvider { since } => format!("await:{}", since.0),
+            OrderObligation::Capture { reference, .. } => format!("capture:{reference}"),
+            OrderObligation::ReturnStray { reference, .. } => format!("return:{reference}"),
             OrderObligation::Confirm { reference, .. } => format!("confirm:{reference}"),
             OrderObligation::Void { reference, .. } => {
                 format!("void:{}", reference.as_deref().unwrap_or("?"))
@@ -51,8 +54,32 @@ fn units(text: &str) -> Option<Vec<LineUnits>> {
     }
 }
 
+/// `5` or `5EUR`; nothing for no number.
+fn money(text: &str) -> Option<Money> {
+    let digits = text.trim_end_matches("EUR");
+    let currency = if digits == text { Currency::GBP } else { Currency::EUR };
+    digits.parse().ok().map(|amount| Money::new(amount, currency))
+}
+
+/// `event:standing:amount:reference`; by default over all of the order, and about its own charge.
+fn notice(event: &str, standing: &str, amount: &str, reference: &str) -> OrderCommand {
+    let standing = match standing {
+        "open" => Standing::Open,
+        "authorized" => Standing::Authorized,
+        "captured" => Standing::Captured,
+        "cancelled" => Standing::Cancelled,
+        _ => panic!("no such standing: {standing}"),
+    };
+    let amount = money(amount).unwrap_or(Money::new(1300, Currency::GBP));
+    let reference = if reference.is_empty() { "ch" } else { reference }.into();
+    OrderCommand::Notice {
+        event: event.into(),
+        news: PaymentNews { order: ORDER, reference, amount, standing },
+    }
+}
+
 /// `op:argument:…`: `refund:2:500:1*1:keep` gives back 500 for one unit of line 1 as refund 2 without restocking.
-fn command(text: &str) -> OrderCommand {
+pub(super) fn command(text: &str) -> OrderCommand {
     let mut words = text.split(':');
     let op = words.next().unwrap();
     let mut word = || words.next().unwrap_or_default();
@@ -60,7 +87,7 @@ fn command(text: &str) -> OrderCommand {
     match op {
         "start" => OrderCommand::Start(Box::new(draft(false))),
         "start_free" => OrderCommand::Start(Box::new(draft(true))),
-        "held" => OrderCommand::UnitsHeld,
+        "held" => OrderCommand::UnitsHeld { defer_ms: word().parse().ok() },
         "short" => OrderCommand::UnitsRefused {
             shortages: vec![Shortage { sku: Sku::new("A").unwrap(), requested: 1, available: 0 }],
         },
@@ -70,8 +97,25 @@ fn command(text: &str) -> OrderCommand {
         }
         "action" => OrderCommand::ChargeAnswered(ChargeOutcome::ActionRequired {
             reference: reference(),
-            client_secret: "s".into(),
+            action: NextAction::ClientSecret("s".into()),
         }),
+        "redirect" => OrderCommand::ChargeAnswered(ChargeOutcome::ActionRequired {
+            reference: reference(),
+            action: NextAction::Redirect("page".into()),
+        }),
+        "authorized" => OrderCommand::ChargeAnswered(ChargeOutcome::Authorized { reference: reference() }),
+        "capture_done" => OrderCommand::CaptureAnswered(CaptureOutcome::Captured),
+        "capture_lost" => OrderCommand::CaptureAnswered(CaptureOutcome::Lost { reason: "no".into() }),
+        "capture_unknown" => OrderCommand::CaptureAnswered(CaptureOutcome::Unknown),
+        "ready" => OrderCommand::ProviderReady,
+        "notice" => notice(word(), word(), word(), word()),
+        "stray_back" => {
+            OrderCommand::StrayAnswered { reference: word().into(), outcome: StrayOutcome::Returned }
+        }
+        "stray_refused" => OrderCommand::StrayAnswered {
+            reference: word().into(),
+            outcome: StrayOutcome::Refused { reason: "no".into() },
+        },
         "unknown" => OrderCommand::ChargeAnswered(ChargeOutcome::Unknown),
         "voided" => OrderCommand::VoidAnswered(VoidOutcome::Voided),
         "void_too_late" => {
@@ -95,12 +139,9 @@ fn command(text: &str) -> OrderCommand {
         "cancel" => OrderCommand::Cancel { refund: RefundId(word().parse().unwrap()) },
         "refund" => {
             let refund = RefundId(word().parse().unwrap());
-            let amount = word();
-            let digits = amount.trim_end_matches("EUR");
-            let currency = if digits == amount { Currency::GBP } else { Currency::EUR };
             OrderCommand::Refund {
                 refund,
-                amount: digits.parse().ok().map(|amount| Money::new(amount, currency)),
+                amount: money(word()),
                 lines: units(word()),
                 restock: word() != "keep",
                 reason: None,
@@ -117,7 +158,7 @@ fn command(text: &str) -> OrderCommand {
 }
 
 /// Runs a table, and says which decisions and verdicts it reached.
-fn check(table: &str) -> BTreeSet<String> {
+pub(super) fn check(table: &str) -> BTreeSet<String> {
     let mut bench = Bench::new();
     let mut reached = BTreeSet::new();
     for row in table.lines().map(str::trim).filter(|row| !row.is_empty() && !row.starts_with("op ")) {
@@ -167,6 +208,8 @@ fn check(table: &str) -> BTreeSet<String> {
             "{row}"
         );
         reached.insert(decided);
+        let kinds = shown.1.split('+').filter_map(|work| work.split(':').next());
+        reached.extend(kinds.map(|kind| format!("work {kind}")));
     }
     reached
 }
@@ -450,8 +493,8 @@ fn fulfilled_orders_are_completed_when_the_return_window_has_passed() {
 }
 
 #[test]
-fn every_event_and_refusal_of_an_order_is_reached() {
-    let reached: BTreeSet<_> = TABLES.into_iter().flat_map(check).collect();
+fn every_event_obligation_and_refusal_of_an_order_is_reached() {
+    let reached: BTreeSet<_> = TABLES.into_iter().chain(payments::TABLES).flat_map(check).collect();
     for name in [
         "started",
         "units_reserved",
@@ -473,6 +516,31 @@ fn every_event_and_refusal_of_an_order_is_reached() {
         "units_restocked",
         "fulfilled",
         "completed",
+        "payment_deferred",
+        "payment_resumed",
+        "payment_authorized",
+        "payment_captured",
+        "capture_failed",
+        "authorization_voided",
+        "provider_notice",
+        "stray_payment_found",
+        "stray_payment_returned",
+        "stray_payment_kept",
+        "noticed",
+        "work hold",
+        "work await",
+        "work charge",
+        "work look_up",
+        "work confirm",
+        "work void",
+        "work capture",
+        "work return",
+        "work sell",
+        "work free",
+        "work tell_placed",
+        "work tell_failed",
+        "work refund",
+        "work restock",
         "answer",
         "refuse",
         "nothing",
