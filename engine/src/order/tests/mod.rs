@@ -3,6 +3,7 @@
 //! Tables in `tables` and `payments`, the saga against a provider that loses, doubles and delays what it says in `saga`,
 //! every interleaving of a small one in `interleavings`.
 
+mod interleavings;
 mod payments;
 mod provider;
 mod saga;

@@ -9,7 +9,7 @@ use super::*;
 pub(super) const OWN: &str = "ch";
 
 /// Where the payment stands at its provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Payment {
     /// Nobody asked for it yet.
     Unseen,
@@ -24,7 +24,7 @@ pub(super) enum Payment {
 }
 
 /// What is asked of the provider about the payment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Call {
     Charge,
     LookUp,

@@ -174,6 +174,7 @@ impl Saga {
 
     fn turn(&mut self, request: Option<RequestStamp>, command: OrderCommand) {
         let said = format!("{command:?}");
+        let before = self.bench.order.stage;
         let turn = self.bench.turn(&Envelope { now: Timestamp(self.now), request, command });
         if let Some(request) = request {
             match turn.decision {
@@ -189,6 +190,13 @@ impl Saga {
                 }
                 Decision::Nothing => {}
             }
+        }
+        if let Stage::Paying(Paying::Deferred { until }) = before {
+            let charged = self.bench.order.stage == Stage::Paying(Paying::Asked);
+            assert!(
+                !charged || Timestamp(self.now) < until,
+                "law 8: charged after the order stopped waiting"
+            );
         }
         for settlement in turn.settlements {
             assert!(
@@ -235,6 +243,8 @@ impl Saga {
                 OrderObligation::Confirm { .. } => ("confirm".into(), true),
                 // Both of a placed order's: one or the other, never both.
                 OrderObligation::Void { .. } | OrderObligation::Capture { .. } => {
+                    let takes = matches!(obligation, OrderObligation::Capture { .. });
+                    assert!(!takes || order.units_sold, "law 7: money is taken for units that are not sold");
                     ("end the authorization".into(), !placed)
                 }
                 OrderObligation::ReturnStray { reference, .. } => (format!("return {reference}"), false),
@@ -290,6 +300,10 @@ impl Saga {
             return;
         }
         let index = usize::from(pick) % self.calls.len();
+        if coin & 0x30 == 0x30 {
+            // Given up before it was carried out, which it may be yet.
+            return self.answers.extend(unheard(&self.calls[index]));
+        }
         let call = if coin & 0x80 == 0 { self.calls.remove(index) } else { self.calls[index].clone() };
         let answer = self.provider.carry_out(&call, coin & 0x0f);
         self.answers.extend(if coin & 0x40 == 0 { Some(answer) } else { unheard(&call) });
@@ -350,7 +364,11 @@ impl Saga {
             },
         };
         self.told.push(notice.clone());
+        let money = |order: &Order| (order.funds, order.strays.len());
+        let before = money(&self.bench.order);
         self.turn(None, notice);
+        let right = amount == self.bench.order.totals.total.amount;
+        assert!(right || before == money(&self.bench.order), "law 7: a notice of another amount is believed");
     }
 
     /// A caller asks something new, or the same again under its old key.
