@@ -11,7 +11,7 @@ impl Order {
     /// The work its state demands and no event has finished, in the order in which it became due.
     ///
     /// Law 8: `FreeUnits` shows only once the charge definitely cannot succeed, and while the charge is being
-    /// cancelled nothing else is asked of the provider.
+    /// cancelled nothing else is asked of the provider about it.
     pub fn obligations(&self) -> SmallVec<[OrderObligation; 1]> {
         let mut obligations: SmallVec<[OrderObligation; 1]> = match self.stage {
             Stage::Paying(Paying::Deferred { .. }) => {

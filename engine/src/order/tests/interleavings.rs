@@ -236,6 +236,8 @@ enum Unit {
 }
 
 /// All that makes a difference to what may happen next.
+// The flags are facts about the outside, independent of each other: no machine hides among them.
+#[expect(clippy::struct_excessive_bools)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct World {
     /// Index among the orders seen.
@@ -584,7 +586,7 @@ impl Explorer {
             let told = self.turned(world.order, other, world.late).order;
             assert!(!paid || told == world.order, "law 7: a notice of another amount is believed");
         }
-        calls.extend(self.notice_of_second(world));
+        calls.extend(notice_of_second(world));
         calls
     }
 
@@ -593,16 +595,7 @@ impl Explorer {
         self.order(world).reference.is_some() || matches!(self.order(world).stage, Stage::Off(_))
     }
 
-    fn notice_of_second(&self, world: &World) -> Option<Said> {
-        let seen = match world.second {
-            Payment::Authorized => Payment::Authorized,
-            Payment::Captured | Payment::Cancelled => Payment::Captured,
-            Payment::Unseen | Payment::Open | Payment::ActionRequired | Payment::Declined => return None,
-        };
-        Some(Said::Notice { which: Which::Second, seen, right: true })
-    }
-
-    /// The first call of what is wanted and not under way: requests leave, our own steps are done on the spot.
+    /// Each step that is wanted and not under way: requests leave, our own steps are done on the spot.
     fn start_work(&self, world: World, next: &mut Vec<(Step, World)>) {
         let Some(slot) = world.flights.iter().position(Option::is_none) else {
             return;
@@ -777,7 +770,7 @@ impl Explorer {
         // In the end a notice of how each payment stands arrives, and is heard.
         let own = Said::Notice { which: Which::Own, seen: world.payment, right: true };
         let own = world.payment.standing().map(|_| own);
-        let told = own.into_iter().chain(self.notice_of_second(&world)).collect::<SmallVec<[Said; 2]>>();
+        let told = own.into_iter().chain(notice_of_second(&world)).collect::<SmallVec<[Said; 2]>>();
         told.into_iter().map(|said| self.turn(world, said)).find(|next| *next != world)
     }
 
@@ -809,6 +802,16 @@ impl Explorer {
         let unit = if sold { Unit::Sold } else { Unit::Back };
         assert_eq!(world.unit, unit, "law 6: units are sold for money, or on the shelf");
     }
+}
+
+/// What the second payment's notice says, once it came.
+fn notice_of_second(world: &World) -> Option<Said> {
+    let seen = match world.second {
+        Payment::Authorized => Payment::Authorized,
+        Payment::Captured | Payment::Cancelled => Payment::Captured,
+        Payment::Unseen | Payment::Open | Payment::ActionRequired | Payment::Declined => return None,
+    };
+    Some(Said::Notice { which: Which::Second, seen, right: true })
 }
 
 /// Our own steps, done on the spot: each way it may come out.

@@ -12,10 +12,10 @@ mod tables;
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::answer::{Answer, CheckoutResult, Missing, Refusal, Settlement};
+use crate::answer::{Answer, CheckoutResult, Missing, Refusal, Settlement, Shortage};
 use crate::envelope::{Decision, Envelope};
-use crate::identity::{Fingerprint, PaymentId, Position, RequestKey};
-use crate::payment::Standing;
+use crate::identity::{Fingerprint, FulfilmentId, PaymentId, Position, RequestKey};
+use crate::payment::{CaptureOutcome, ChargeOutcome, PaymentNews, RefundOutcome, Standing, VoidOutcome};
 
 const ORDER: OrderId = OrderId(1);
 const PIN_MS: u64 = 100;

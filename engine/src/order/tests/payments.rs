@@ -383,11 +383,11 @@ fn an_order_sends_back_a_bounded_number_of_payments() {
     let bench = told_of(STRAYS_MAX + 1, true);
     let sent_back: Vec<_> = bench.order.obligations().into_iter().collect();
     assert_eq!(sent_back.len(), STRAYS_MAX, "law 11: what is sent back is bounded");
-    let charge = |obligation: &OrderObligation| match obligation {
-        OrderObligation::ReturnStray { charge, reference } => {
-            (charge.key.clone(), charge.amount.amount, reference.clone())
-        }
-        other => panic!("nothing else is wanted: {other:?}"),
+    let charge = |obligation: &OrderObligation| {
+        let OrderObligation::ReturnStray { charge, reference } = obligation else {
+            panic!("nothing else is wanted: {obligation:?}");
+        };
+        (charge.key.clone(), charge.amount.amount, reference.clone())
     };
     let key = format!("{ORDER}:charge");
     let expected: Vec<_> = (0..STRAYS_MAX).map(|number| (key.clone(), 1300, format!("p{number}"))).collect();

@@ -63,9 +63,9 @@ impl Provider {
                 OrderCommand::RefundAnswered { refund: *refund, outcome }
             }
             OrderObligation::ReturnStray { reference, .. } => {
-                let outcome = if reference == SECOND {
+                let returned = if reference == SECOND {
                     self.second = match self.second {
-                        Second::Captured if coin & 3 == 0 => Second::Kept,
+                        Second::Captured if coin.is_multiple_of(4) => Second::Kept,
                         Second::Authorized | Second::Captured => Second::Returned,
                         Second::Absent | Second::Returned | Second::Kept => self.second,
                     };
@@ -75,7 +75,7 @@ impl Provider {
                     true
                 };
                 let refused = || StrayOutcome::Refused { reason: "no".into() };
-                let outcome = if outcome { StrayOutcome::Returned } else { refused() };
+                let outcome = if returned { StrayOutcome::Returned } else { refused() };
                 OrderCommand::StrayAnswered { reference: reference.clone(), outcome }
             }
             OrderObligation::HoldUnits(_)
@@ -320,37 +320,40 @@ impl Saga {
     }
 
     /// The provider moves by itself, or tells of what it was like at some time, under a new name or an old one.
-    fn notify(&mut self, pick_: u8, coin: u8) {
+    fn notify(&mut self, which: u8, coin: u8) {
         match coin % 8 {
             0 if !self.provider.payment.drifts().is_empty() => {
-                self.provider.becomes(pick(self.provider.payment.drifts(), pick_));
+                self.provider.becomes(pick(self.provider.payment.drifts(), which));
                 return;
             }
             // Not before the order asked at all: then its own payment would be the one it does not know.
-            1 if self.provider.second == Second::Absent && self.charge_was_sent && pick_ % 4 == 0 => {
-                self.provider.second = pick(&[Second::Authorized, Second::Captured], pick_ / 4);
+            1 if self.provider.second == Second::Absent
+                && self.charge_was_sent
+                && which.is_multiple_of(4) =>
+            {
+                self.provider.second = pick(&[Second::Authorized, Second::Captured], which / 4);
                 return;
             }
             2 if !self.told.is_empty() => {
-                let copy = self.told[usize::from(pick_) % self.told.len()].clone();
+                let copy = self.told[usize::from(which) % self.told.len()].clone();
                 return self.turn(None, copy);
             }
             _ => {}
         }
-        self.tell(pick_, coin / 8);
+        self.tell(which, coin / 8);
     }
 
-    fn tell(&mut self, pick_: u8, coin: u8) {
+    fn tell(&mut self, which: u8, coin: u8) {
         let second = match self.provider.second {
             Second::Absent => None,
             Second::Authorized => Some(Standing::Authorized),
             Second::Captured | Second::Kept | Second::Returned => Some(Standing::Captured),
         };
         let own_is_known = self.bench.order.reference.is_some();
-        let (reference, standing) = match second.filter(|_| own_is_known && coin % 2 == 0) {
+        let (reference, standing) = match second.filter(|_| own_is_known && coin.is_multiple_of(2)) {
             Some(standing) => (SECOND, standing),
             None if self.provider.had.is_empty() => return,
-            None => (OWN, pick(&self.provider.had, pick_)),
+            None => (OWN, pick(&self.provider.had, which)),
         };
         // Now and then it is over something else, and means nothing.
         let amount = self.bench.order.totals.total.amount - i64::from(coin % 8 == 7);
