@@ -188,11 +188,15 @@ impl Order {
         if self.captured.amount != if self.funds == Funds::Captured { self.totals.total.amount } else { 0 } {
             return broken(7, format!("{} captured of {}", self.captured, self.totals.total));
         }
-        let unpaid = matches!(self.funds, Funds::None);
-        if placed && unpaid != (self.totals.total.amount == 0)
-            || !placed && !matches!(self.funds, Funds::None | Funds::Authorized)
-        {
+        let unpaid = self.funds == Funds::None;
+        if unpaid != (!placed || self.totals.total.amount == 0) {
             return broken(7, format!("{:?} funds at {:?}", self.funds, self.stage));
+        }
+        if !self.fulfilments.is_empty() && !matches!(self.funds, Funds::None | Funds::Captured) {
+            return broken(7, "units were handed over before they were paid".into());
+        }
+        if matches!(self.stage, Stage::Paying(Paying::Deferred { .. })) && self.reference.is_some() {
+            return broken(8, "a payment is put off that the provider knows of".into());
         }
         if matches!(self.funds, Funds::Released | Funds::Lost) && !self.cancelled {
             return broken(7, "units are kept that nobody pays for".into());
