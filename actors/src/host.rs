@@ -155,7 +155,10 @@ fn copy_of(parcel: &Parcel) -> Option<Parcel> {
         Body::StepDone(done) => Body::StepDone(done.clone()),
         Body::Internal(Command::Order(
             command @ (OrderCommand::ChargeAnswered(_)
+            | OrderCommand::ProviderReady
+            | OrderCommand::CaptureAnswered(_)
             | OrderCommand::VoidAnswered(_)
+            | OrderCommand::StrayAnswered { .. }
             | OrderCommand::RefundAnswered { .. }
             | OrderCommand::CartTold),
         )) => Body::Internal(Command::Order(command.clone())),

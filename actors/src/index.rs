@@ -359,7 +359,7 @@ fn weight_of(answer: &Answer) -> u32 {
         }
         Answer::Refund(refund) => refund.lines.len(),
         Answer::Fulfilment(fulfilment) => fulfilment.lines.len(),
-        Answer::Stock(_) | Answer::SkuDefined { .. } | Answer::CartDeleted => 0,
+        Answer::Stock(_) | Answer::SkuDefined { .. } | Answer::CartDeleted | Answer::Noticed => 0,
     };
     ENTRY_BYTES.saturating_add(weight_of_items(lines))
 }

@@ -33,6 +33,7 @@ use crate::host::{Delivery, Host};
 use crate::index::{RequestIndex, Stage};
 use crate::message::Parcel;
 use crate::pages::Pages;
+use crate::payments::{Desk, WhenDown};
 use crate::secrets::Secrets;
 use crate::start::{checkout_of, recall_running};
 use crate::store::Store;
@@ -53,6 +54,8 @@ pub struct EngineOptions {
     pub limits: Limits,
     /// Doors to payment providers.
     pub providers: Vec<Arc<dyn PaymentProvider>>,
+    /// What becomes of checkouts while their provider cannot be asked.
+    pub when_down: WhenDown,
     /// On what everything durable lies.
     pub disk: Arc<dyn Disk>,
     /// A world of its own for a proof; absent: the machine.
@@ -71,6 +74,7 @@ impl EngineOptions {
             segment_bytes: 64 << 20,
             limits: Limits::default(),
             providers: Vec::new(),
+            when_down: WhenDown::default(),
             disk: Arc::new(MachineDisk),
             host: None,
             on_fatal: Arc::new(|_| std::process::abort()),
@@ -155,7 +159,9 @@ pub(crate) struct Shared {
     pub(crate) pages: Pages,
     pub(crate) directory: DataDirectory,
     pub(crate) secrets: Secrets,
-    pub(crate) providers: Vec<Arc<dyn PaymentProvider>>,
+    /// One for each payment provider.
+    pub(crate) desks: Vec<Arc<Desk>>,
+    pub(crate) when_down: WhenDown,
     pub(crate) inboxes: Vec<mpsc::UnboundedSender<Inbound>>,
     pub(crate) seeds: Mutex<Vec<Option<Start>>>,
     pub(crate) checkpoints: Sender<Order>,
@@ -181,6 +187,11 @@ impl Shared {
     /// The worker that owns an entity.
     pub(crate) fn owner(&self, entity: &EntityKey) -> usize {
         usize::from(entity.partition()) % self.inboxes.len().max(1)
+    }
+
+    /// Where a payment provider is asked.
+    pub(crate) fn desk(&self, provider: &str) -> Option<&Arc<Desk>> {
+        self.desks.iter().find(|desk| desk.name() == provider)
     }
 
     /// The next event's position.

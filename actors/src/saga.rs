@@ -28,10 +28,13 @@ pub(crate) enum Tag {
     Sell,
     Free,
     Restock(RefundId),
+    Await(Position),
     Charge,
     LookUp,
     Confirm,
+    Capture,
     Void,
+    ReturnStray(usize),
     Refund(RefundId),
     TellCart,
     StartOrder,
@@ -110,7 +113,13 @@ impl EntityActor {
     /// Starts whatever the state asks for and does not run yet.
     pub(crate) fn run_obligations(&mut self) {
         let wanted = self.wanted();
-        self.saga.running.retain(|tag| wanted.iter().any(|work| work.tag() == *tag));
+        let is_wanted = |tag: &Tag| wanted.iter().any(|work| work.tag() == *tag);
+        for tag in self.saga.running.iter().filter(|tag| !is_wanted(tag)) {
+            if let (Tag::Await(since), Snapshot::Order(order)) = (tag, &self.snapshot) {
+                crate::payments::forget(&self.worker.shared, &order.provider(), *since);
+            }
+        }
+        self.saga.running.retain(is_wanted);
         for work in wanted {
             let tag = work.tag();
             if self.saga.running.contains(&tag) {
@@ -147,9 +156,8 @@ impl EntityActor {
                 })
                 .collect(),
             Snapshot::Order(order) => {
-                let provider = order.view().provider;
-                let id = order.view().id;
-                order.obligations().into_iter().map(|obligation| work_of(obligation, id, &provider)).collect()
+                let (id, provider) = (order.id(), order.provider());
+                order.obligations().into_iter().map(|obligation| work_of(obligation, id, provider)).collect()
             }
         }
     }
@@ -214,10 +222,13 @@ impl EntityActor {
                 EntityKey::Sku(_) | EntityKey::Reservation(_) | EntityKey::Cart(_) => None,
             },
             Tag::Hold
+            | Tag::Await(_)
             | Tag::Charge
             | Tag::LookUp
             | Tag::Confirm
+            | Tag::Capture
             | Tag::Void
+            | Tag::ReturnStray(_)
             | Tag::Refund(_)
             | Tag::TellCart
             | Tag::StartOrder => None,
@@ -265,7 +276,7 @@ impl EntityActor {
         }
         self.internal(match asking.home {
             Home::Reservation => Command::Reservation(ReservationCommand::UnitsHeld { granted }),
-            Home::Order => Command::Order(OrderCommand::UnitsHeld),
+            Home::Order => Command::Order(OrderCommand::UnitsHeld { defer_ms: self.defer_ms() }),
         });
         let as_of = self.worker.shared.as_of();
         for (Item { sku, .. }, quantity) in asking.asked.iter().zip(&asking.granted) {
@@ -276,6 +287,17 @@ impl EntityActor {
                 self.send_step(sku, StepKind::Free, as_of);
             }
         }
+    }
+
+    /// How long this order may wait for its provider, if it cannot be asked now.
+    fn defer_ms(&self) -> Option<u64> {
+        let Snapshot::Order(order) = &self.snapshot else { return None };
+        let shared = &self.worker.shared;
+        let defer = shared.when_down.defer.filter(|_| {
+            // Without its provider configured it could only wait, and an operator has to hear of it: asking says so.
+            shared.desk(order.provider()).is_some_and(|desk| !desk.is_open())
+        })?;
+        Some(u64::try_from(defer.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn units_refused(&mut self, shortages: Vec<Shortage>) {
@@ -379,7 +401,12 @@ fn work_of(obligation: OrderObligation, order: OrderId, provider: &str) -> Work 
     match obligation {
         OrderObligation::HoldUnits(items) => Work::Hold { items, partial: false, home: Home::Order },
         OrderObligation::Charge(charge) => call(Tag::Charge, What::Charge(charge)),
-        OrderObligation::LookUp(charge) => call(Tag::LookUp, What::LookUp(charge)),
+        OrderObligation::AwaitProvider { since } => call(Tag::Await(since), What::Await(since)),
+        OrderObligation::LookUp { charge, reference } => call(Tag::LookUp, What::LookUp(charge, reference)),
+        OrderObligation::Capture { charge, reference } => call(Tag::Capture, What::Capture(charge, reference)),
+        OrderObligation::ReturnStray { nth, charge, reference } => {
+            call(Tag::ReturnStray(nth), What::ReturnStray(charge, reference))
+        }
         OrderObligation::Confirm { charge, reference } => {
             call(Tag::Confirm, What::Confirm(charge, reference))
         }

@@ -28,6 +28,7 @@ use crate::engine::{Engine, Running};
 use crate::host::{Host, Machine};
 use crate::index::{Home, RequestIndex};
 use crate::pages::Pages;
+use crate::payments::Desk;
 use crate::runtime::{EngineOptions, Seed, Sequences, Shared, Start};
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -154,7 +155,8 @@ impl Prepared {
             pages: Pages::default(),
             directory: self.directory,
             secrets: self.secrets,
-            providers: options.providers,
+            desks: options.providers.into_iter().map(|provider| Arc::new(Desk::new(provider))).collect(),
+            when_down: options.when_down,
             inboxes: self.inboxes,
             seeds: Mutex::new(self.seeds),
             checkpoints,

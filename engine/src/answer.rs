@@ -226,6 +226,11 @@ pub enum Refusal {
         /// When to try again, in milliseconds.
         retry_after_ms: u64,
     },
+    /// The payment provider does not answer, and the shop lets no order wait for it.
+    PaymentUnavailable {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// Its time ran out before it was decided, or before its answer was known to be durable.
     DeadlineExceeded,
 }

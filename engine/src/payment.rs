@@ -212,7 +212,12 @@ pub trait PaymentProvider: Send + Sync {
     /// The name by which checkouts choose it.
     fn name(&self) -> &'static str;
 
-    /// Calls a second that the provider allows us; `None`: as many as we like.
+    /// Whether it is a service elsewhere, which may be down: then it is left alone for a while once it stops answering.
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    /// Calls a second that we allow ourselves; `None`: as many as we like.
     fn calls_per_second_max(&self) -> Option<u32> {
         None
     }
@@ -252,6 +257,11 @@ pub trait PaymentProvider: Send + Sync {
     ) -> Answering<Result<Notice, NoticeError>> {
         let _ = (header, body, now_ms);
         Box::pin(std::future::ready(Err(NoticeError::NotConfigured)))
+    }
+
+    /// How far [`Self::list`] may be behind, in milliseconds: younger payments may be missing from it.
+    fn list_lag_ms(&self) -> u64 {
+        0
     }
 
     /// The provider's payments made at or after `since`, page by page, newest first. `None` if it does not answer.

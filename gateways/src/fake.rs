@@ -3,6 +3,7 @@
 //! | method | charge | look up | void |
 //! |---|---|---|---|
 //! | `ok` | captured | captured | too late |
+//! | `authorize` | authorized; `capture` makes it ours | as it stands | voided, unless captured |
 //! | `declined` | declined, final | declined | voided |
 //! | `requires_action` | asks for action; `confirm` captures | as it stands | voided, unless confirmed |
 //! | `slow` | captured after 2 s | unknown until then | voided until then |
@@ -14,10 +15,10 @@
 //! succeeds, after `Captured` it is never voided.
 //!
 //! **What it remembers.** Answers follow from key and method alone, so most charges leave no trace. What does not
-//! follow from them (a confirmation, a void, a charge under way) is kept in memory, bounded by [`CHARGES_KEPT_MAX`].
+//! follow from them (a confirmation, a capture, a void, a charge under way) is kept in memory, bounded by [`CHARGES_KEPT_MAX`].
 //! After a restart that memory is gone, and the safe answers are these: a charge by `ok`, `slow` or `timeout` counts
-//! as captured, since whoever asks about it had asked for it; a charge by `requires_action` counts as not confirmed,
-//! since whoever was told otherwise wrote it down and would not ask. No real money moves, so an answer that the
+//! as captured, since whoever asks about it had asked for it; one by `authorize` as not captured yet, since
+//! capturing again is safe; a charge by `requires_action` counts as not confirmed, since whoever was told otherwise wrote it down and would not ask. No real money moves, so an answer that the
 //! engine did not journal was never given. A real provider keeps its own books and needs none of this.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,7 +27,8 @@ use std::time::Duration;
 
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
-    Answering, ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, NextAction, PaymentProvider, RefundOutcome,
+    VoidOutcome,
 };
 use tokio::time::Instant;
 
@@ -61,6 +63,7 @@ pub struct Fake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Method {
     Ok,
+    Authorize,
     Declined,
     RequiresAction,
     Slow,
@@ -73,6 +76,7 @@ impl Method {
     fn of(request: &ChargeRequest) -> Self {
         match request.method.as_str() {
             "ok" => Self::Ok,
+            "authorize" => Self::Authorize,
             "declined" => Self::Declined,
             "requires_action" => Self::RequiresAction,
             "slow" => Self::Slow,
@@ -90,6 +94,8 @@ enum Standing {
     CapturedAt(Instant),
     /// `requires_action`: the shopper has acted.
     Confirmed,
+    /// `authorize`: captured.
+    Captured,
     /// Cancelled for good.
     Voided,
 }
@@ -137,23 +143,24 @@ impl Fake {
         }
         match Method::of(request) {
             Method::Ok | Method::Timeout => ChargeOutcome::Captured { reference },
+            Method::Authorize if standing == Some(Standing::Captured) => ChargeOutcome::Captured { reference },
+            Method::Authorize => ChargeOutcome::Authorized { reference },
             Method::Slow => match standing {
                 Some(Standing::CapturedAt(at)) if Instant::now() < at => ChargeOutcome::Unknown,
-                Some(Standing::CapturedAt(_) | Standing::Confirmed | Standing::Voided) | None => {
-                    ChargeOutcome::Captured { reference }
-                }
+                Some(Standing::CapturedAt(_) | Standing::Confirmed | Standing::Captured | Standing::Voided)
+                | None => ChargeOutcome::Captured { reference },
             },
             Method::RequiresAction if standing == Some(Standing::Confirmed) => {
                 ChargeOutcome::Captured { reference }
             }
             Method::RequiresAction => {
-                let client_secret = format!("{reference}_secret");
-                ChargeOutcome::ActionRequired { reference, client_secret }
+                let action = NextAction::ClientSecret(format!("{reference}_secret"));
+                ChargeOutcome::ActionRequired { reference, action }
             }
             Method::Declined => declined("the card was declined", false),
             Method::Error => declined("the provider reported an error", true),
             Method::Unknown => declined(
-                "no such payment method; the provider fake knows ok, declined, requires_action, slow, timeout and error",
+                "no such payment method; the provider fake knows ok, authorize, declined, requires_action, slow, timeout and error",
                 false,
             ),
         }
@@ -165,14 +172,18 @@ impl PaymentProvider for Fake {
         "fake"
     }
 
-    fn charge(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    fn authorize(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
         let wait = match Method::of(request) {
             Method::Slow => {
                 // Noted here and not in the future: the charge goes on even if nobody waits for the answer.
                 let mut book = self.book();
                 let at = match book.get(&request.key) {
                     Some(Standing::CapturedAt(at)) => at,
-                    Some(Standing::Voided | Standing::Confirmed) => Instant::now(),
+                    Some(Standing::Voided | Standing::Confirmed | Standing::Captured) => Instant::now(),
                     None => {
                         let at = later(self.options.slow_ms);
                         book.set(&request.key, Standing::CapturedAt(at));
@@ -189,7 +200,12 @@ impl PaymentProvider for Fake {
                     ChargeOutcome::Unknown
                 });
             }
-            Method::Ok | Method::Declined | Method::RequiresAction | Method::Error | Method::Unknown => None,
+            Method::Ok
+            | Method::Authorize
+            | Method::Declined
+            | Method::RequiresAction
+            | Method::Error
+            | Method::Unknown => None,
         };
         let (fake, request) = (self.clone(), request.clone());
         Box::pin(async move {
@@ -213,8 +229,29 @@ impl PaymentProvider for Fake {
         answer(self.stand(request))
     }
 
-    fn look_up(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
+    fn look_up(&self, request: &ChargeRequest, _reference: Option<&str>) -> Answering<ChargeOutcome> {
         answer(self.stand(request))
+    }
+
+    fn capture(&self, request: &ChargeRequest, reference: &str) -> Answering<CaptureOutcome> {
+        let lost = |reason: &str| answer(CaptureOutcome::Lost { reason: reason.to_owned() });
+        if reference != reference_of(request) {
+            return lost("no such charge");
+        }
+        // One lock around look and write: a void cannot slip in between.
+        let mut book = self.book();
+        match (Method::of(request), book.get(&request.key)) {
+            (_, Some(Standing::Voided)) => lost("the charge was cancelled"),
+            (Method::Authorize, _) => {
+                book.set(&request.key, Standing::Captured);
+                answer(CaptureOutcome::Captured)
+            }
+            (Method::Ok | Method::Slow | Method::Timeout, _) => answer(CaptureOutcome::Captured),
+            (Method::RequiresAction, Some(Standing::Confirmed)) => answer(CaptureOutcome::Captured),
+            (Method::RequiresAction | Method::Declined | Method::Error | Method::Unknown, _) => {
+                lost("the charge was not authorized")
+            }
+        }
     }
 
     fn void(&self, request: &ChargeRequest, _reference: Option<&str>) -> Answering<VoidOutcome> {
@@ -224,7 +261,8 @@ impl PaymentProvider for Fake {
             (_, Some(Standing::Voided)) => false,
             (Method::Ok | Method::Timeout, _) => true,
             (Method::Slow, Some(Standing::CapturedAt(at))) => at <= Instant::now(),
-            (Method::Slow, Some(Standing::Confirmed) | None) => true,
+            (Method::Slow, Some(Standing::Confirmed | Standing::Captured) | None) => true,
+            (Method::Authorize, standing) => standing == Some(Standing::Captured),
             (Method::RequiresAction, standing) => standing == Some(Standing::Confirmed),
             (Method::Declined | Method::Error | Method::Unknown, _) => false,
         };
@@ -246,7 +284,9 @@ impl PaymentProvider for Fake {
         if reference != reference_of(request) {
             return refused("no such charge");
         }
-        if !matches!(self.stand(request), ChargeOutcome::Captured { .. }) {
+        // Whoever asks for an authorized charge back had captured it, and wrote that down.
+        let captured = matches!(self.stand(request), ChargeOutcome::Captured { .. } | ChargeOutcome::Authorized { .. });
+        if !captured {
             return refused("the charge was not captured");
         }
         if amount.currency != request.amount.currency || !(1..=request.amount.amount).contains(&amount.amount)

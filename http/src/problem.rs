@@ -64,6 +64,8 @@ codes! {
         "Send syntactically valid JSON in UTF-8; the detail names the place where reading stopped.";
     IdempotencyKeyMissing, "idempotency_key_missing", 400, false, "This call needs an Idempotency-Key",
         "Send an Idempotency-Key header of 1 to 255 printable characters, new for each intention and the same for each retry of it.";
+    SignatureInvalid, "signature_invalid", 400, false, "The webhook's signature does not fit",
+        "Check that the endpoint's signing secret is configured here, and that no proxy changes the body; the detail names the reason.";
     Unauthenticated, "unauthenticated", 401, false, "The admin key is needed",
         "Send Authorization: Bearer with the admin key (DOORBUSTER_ADMIN_KEY, or the file admin_key in the data directory).";
     Forbidden, "forbidden", 403, false, "Not allowed for this caller",
@@ -104,6 +106,8 @@ codes! {
         "Report the request_id; a retry with the same Idempotency-Key is safe and tells what became of the request.";
     Overloaded, "overloaded", 503, true, "Too much at once",
         "Wait for Retry-After and repeat with the same key; nothing was done.";
+    PaymentUnavailable, "payment_unavailable", 503, true, "The payment provider does not answer",
+        "Wait for Retry-After and repeat with the same key, or choose another provider; nothing was done.";
     StorageFull, "storage_full", 503, true, "The disk is full",
         "Free space on the data directory's disk; the engine resumes by itself and nothing was done.";
     Draining, "draining", 503, true, "The engine is shutting down",
@@ -422,6 +426,11 @@ impl From<Refusal> for Problem {
                 Self::new(Code::Recovering, "this part of the engine is being rebuilt; nothing was done")
                     .after(retry_after_ms)
             }
+            Refusal::PaymentUnavailable { retry_after_ms } => Self::new(
+                Code::PaymentUnavailable,
+                "the payment provider does not answer; nothing was done",
+            )
+            .after(retry_after_ms),
             Refusal::DeadlineExceeded => Self::new(
                 Code::DeadlineExceeded,
                 "no answer in time; whether the request took effect is unknown until it is repeated with its key",

@@ -8,6 +8,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use doorbuster_engine::answer::{Answer, CheckoutResult};
+use doorbuster_engine::payment::NextAction;
 use serde::Serialize;
 
 use crate::call::Call;
@@ -111,21 +112,31 @@ fn render(engine: &Engine, answer: &Answer, success: StatusCode) -> Rendered {
         Answer::Cart(cart) => {
             Rendered { version: Some(cart.version), ..plain(json(&from_engine::cart(cart, None))) }
         }
+        // Said to a provider, whose webhook is answered by its route.
+        Answer::Noticed => plain(json(&serde_json::json!({ "received": true }))),
         Answer::CartDeleted => Rendered { status: StatusCode::NO_CONTENT, body: Vec::new(), version: None },
         Answer::Checkout(result, order) => {
-            let pending = |status, client_secret| Rendered {
+            let pending = |status, client_secret, redirect_url| Rendered {
                 status: StatusCode::ACCEPTED,
-                body: json(&CheckoutPending { status, client_secret, order: from_engine::order(order) }),
+                body: json(&CheckoutPending {
+                    status,
+                    client_secret,
+                    redirect_url,
+                    order: from_engine::order(order),
+                }),
                 version: Some(order.version),
             };
             match result {
                 CheckoutResult::Placed => {
                     Rendered { version: Some(order.version), ..plain(json(&from_engine::order(order))) }
                 }
-                CheckoutResult::ActionRequired { client_secret } => {
-                    pending("requires_action", Some(client_secret.clone()))
+                CheckoutResult::ActionRequired { action: NextAction::ClientSecret(secret) } => {
+                    pending("requires_action", Some(secret.clone()), None)
                 }
-                CheckoutResult::PaymentPending => pending("payment_pending", None),
+                CheckoutResult::ActionRequired { action: NextAction::Redirect(url) } => {
+                    pending("requires_action", None, Some(url.clone()))
+                }
+                CheckoutResult::PaymentPending => pending("payment_pending", None, None),
             }
         }
         Answer::Order(order) => {

@@ -125,6 +125,7 @@ impl EntityActor {
                 | Refusal::Validation(_)
                 | Refusal::Overloaded { .. }
                 | Refusal::StorageFull { .. }
+                | Refusal::PaymentUnavailable { .. }
                 | Refusal::DeadlineExceeded,
                 _,
             ) => {

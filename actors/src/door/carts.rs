@@ -64,17 +64,12 @@ impl Engine {
 
     /// Checks a cart out: holds its units, charges, places the order. A refusal undoes all of it.
     pub async fn checkout(&self, ticket: Ticket, id: CartId, input: CheckoutInput) -> Verdict {
-        if !self.shared.providers.iter().any(|provider| provider.name() == input.provider) {
-            let known: Vec<_> = self.shared.providers.iter().map(|provider| provider.name()).collect();
-            let message = format!("no such payment provider here; this engine has: {}", known.join(", "));
-            let error = FieldError::new("/payment/provider", "unknown_provider", message);
-            return Err(Refusal::Validation(vec![error]));
-        }
+        let provider = self.provider_for(input.provider)?;
         let pin_ms = u64::try_from(self.shared.limits.payment_pin.as_millis()).unwrap_or(u64::MAX);
         let request = CheckoutRequest {
             order: OrderId(self.random_bits()),
             email: input.email,
-            provider: input.provider,
+            provider,
             method: input.method,
             expected_total: input.expected_total,
             shipping_address: input.shipping_address,
@@ -82,6 +77,31 @@ impl Engine {
             expected_version: input.expected_version,
         };
         self.ask_cart(ticket, id, CartCommand::Checkout(Box::new(request))).await
+    }
+
+    /// Who is to be asked for the money: the provider that the shopper chose, or where it does not answer, the one that the
+    /// shop named for that case. A copy of this request that comes later is told what the first one came to (law 5), whoever
+    /// would be chosen then.
+    fn provider_for(&self, chosen: String) -> Result<String, Refusal> {
+        let shared = &self.shared;
+        let Some(desk) = shared.desk(&chosen) else {
+            let known: Vec<_> = shared.desks.iter().map(|desk| desk.name()).collect();
+            let message = format!("no such payment provider here; this engine has: {}", known.join(", "));
+            let error = FieldError::new("/payment/provider", "unknown_provider", message);
+            return Err(Refusal::Validation(vec![error]));
+        };
+        if desk.is_open() {
+            return Ok(chosen);
+        }
+        let fallback = shared.when_down.fallback.as_deref().and_then(|name| shared.desk(name));
+        if let Some(other) = fallback.filter(|other| other.is_open()) {
+            metrics::counter!("doorbuster_payment_fallbacks_total", "provider" => desk.name()).increment(1);
+            return Ok(other.name().to_owned());
+        }
+        if shared.when_down.defer.is_none() {
+            return Err(Refusal::PaymentUnavailable { retry_after_ms: desk.retry_after_ms() });
+        }
+        Ok(chosen)
     }
 
     async fn ask_cart(&self, ticket: Ticket, id: CartId, command: CartCommand) -> Verdict {

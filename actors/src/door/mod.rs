@@ -4,6 +4,7 @@ mod carts;
 mod following;
 mod inspect;
 mod orders;
+pub(crate) mod payments;
 mod reservations;
 mod stock;
 pub(crate) mod watching;

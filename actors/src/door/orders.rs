@@ -152,7 +152,7 @@ impl Engine {
         Ok(Some(Page { data, next_cursor: reached.map(|(_, id)| id.to_string()) }))
     }
 
-    async fn ask_order(&self, ticket: Ticket, id: OrderId, command: OrderCommand) -> Verdict {
+    pub(super) async fn ask_order(&self, ticket: Ticket, id: OrderId, command: OrderCommand) -> Verdict {
         self.check_open()?;
         self.ask(EntityKey::Order(id), Command::Order(command), ticket, None).await
     }

@@ -122,6 +122,7 @@ fn name_of_refusal(refusal: &Refusal) -> String {
         | Refusal::StorageFull { .. }
         | Refusal::Draining
         | Refusal::Recovering { .. }
+        | Refusal::PaymentUnavailable { .. }
         | Refusal::DeadlineExceeded => panic!("not a cart's refusal: {refusal:?}"),
     }
 }

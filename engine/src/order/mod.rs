@@ -338,6 +338,11 @@ impl Order {
         self.id
     }
 
+    /// The payment provider it is paid by.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
     /// The cart it came from.
     pub fn cart(&self) -> CartId {
         self.cart

@@ -40,8 +40,9 @@ impl Order {
             Stage::Absent | Stage::Paying(Paying::ActionRequired) | Stage::Off(_) => SmallVec::new(),
             Stage::Placed => self.obligations_when_placed(),
         };
-        let open = self.strays.iter().filter(|stray| !stray.settled);
-        obligations.extend(open.map(|stray| OrderObligation::ReturnStray {
+        let open = self.strays.iter().enumerate().filter(|(_, stray)| !stray.settled);
+        obligations.extend(open.map(|(nth, stray)| OrderObligation::ReturnStray {
+            nth,
             charge: self.charge(),
             reference: stray.reference.clone(),
         }));

@@ -301,6 +301,8 @@ pub enum OrderObligation {
     },
     /// Ask the provider to cancel a payment that the order does not want, or to give it back.
     ReturnStray {
+        /// Which of the order's strays it is, from 0.
+        nth: usize,
         /// The charge it was taken for.
         charge: ChargeRequest,
         /// The provider's name for the payment.

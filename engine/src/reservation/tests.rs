@@ -115,6 +115,7 @@ fn name_of_refusal(refusal: &Refusal) -> String {
         | Refusal::StorageFull { .. }
         | Refusal::Draining
         | Refusal::Recovering { .. }
+        | Refusal::PaymentUnavailable { .. }
         | Refusal::DeadlineExceeded => panic!("not a coordinator's refusal: {refusal:?}"),
     }
 }

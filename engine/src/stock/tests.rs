@@ -240,6 +240,7 @@ fn refusal_name(refusal: &Refusal) -> String {
         | Refusal::StorageFull { .. }
         | Refusal::Draining
         | Refusal::Recovering { .. }
+        | Refusal::PaymentUnavailable { .. }
         | Refusal::DeadlineExceeded => panic!("not a SKU's to say: {refusal:?}"),
     }
 }

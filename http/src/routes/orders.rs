@@ -112,6 +112,7 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Problem> {
         | Refusal::StorageFull { .. }
         | Refusal::Draining
         | Refusal::Recovering { .. }
+        | Refusal::PaymentUnavailable { .. }
         | Refusal::DeadlineExceeded => refusal.into(),
     })?;
     Ok(ok(&OrderList {

@@ -187,6 +187,7 @@ fn payment_state(state: PaymentState) -> &'static str {
         PaymentState::NotRequired => "not_required",
         PaymentState::Pending => "pending",
         PaymentState::RequiresAction => "requires_action",
+        PaymentState::Authorized => "authorized",
         PaymentState::Captured => "captured",
         PaymentState::Declined => "declined",
         PaymentState::Voided => "voided",

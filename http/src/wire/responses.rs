@@ -253,9 +253,12 @@ pub struct Order {
 pub struct CheckoutPending {
     /// `requires_action` or `payment_pending`.
     pub status: &'static str,
-    /// What the shopper's client needs to act.
+    /// What the provider's own library in the shopper's client needs to act.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<String>,
+    /// The provider's page to which the shopper must be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect_url: Option<String>,
     /// The order so far.
     pub order: Order,
 }

@@ -44,6 +44,7 @@ migrations! {
     1 "0001_projection",
     2 "0002_reporting",
     3 "0003_rescue",
+    4 "0004_authorized_payments",
 }
 
 /// First line of a file that cannot run in a transaction.

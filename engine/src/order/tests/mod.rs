@@ -136,6 +136,7 @@ fn name_of_refusal(refusal: &Refusal) -> String {
         | Refusal::StorageFull { .. }
         | Refusal::Draining
         | Refusal::Recovering { .. }
+        | Refusal::PaymentUnavailable { .. }
         | Refusal::DeadlineExceeded => panic!("not an order's refusal: {refusal:?}"),
     }
 }

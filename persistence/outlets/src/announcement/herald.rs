@@ -60,6 +60,8 @@ pub(super) struct Story {
     pending: Vec<Pending>,
     /// A caller asked for the end of its payment.
     called_off: bool,
+    /// The money that was promised never came: what is given back is nothing.
+    is_unpaid: bool,
 }
 
 /// A refund that is asked for.
@@ -327,7 +329,7 @@ impl Herald {
             }
             OrderEvent::VoidRequested { by_request, .. } => story.called_off = *by_request,
             OrderEvent::CancelRequested { refund } => {
-                let amount = story.left();
+                let amount = if story.is_unpaid { story.nothing() } else { story.left() };
                 story.pending.push(Pending { refund: *refund, amount, cancels: true });
             }
             OrderEvent::RefundRequested { refund, amount, .. } => {
@@ -339,14 +341,18 @@ impl Herald {
                 story.refunded_amount =
                     story.refunded_amount.saturating_add(amount.map_or(0, |amount| amount.amount));
                 // Of free goods no money goes back.
-                if amount.is_none_or(|amount| amount.amount > 0) {
+                if !story.is_unpaid && amount.is_none_or(|amount| amount.amount > 0) {
                     let refunded = story.total.map(|total| Money::new(story.refunded_amount, total.currency));
                     let in_full = story.total.map(|total| story.refunded_amount >= total.amount);
                     let refund = *refund;
                     story.tell(id, Happened::OrderRefunded { refund, amount, refunded, in_full }, telling);
                 }
                 if pending.cancels {
-                    let reason = CancelReason::Requested;
+                    let reason = if story.is_unpaid {
+                        CancelReason::PaymentDeclined
+                    } else {
+                        CancelReason::Requested
+                    };
                     story.tell(id, Happened::OrderCancelled { reason }, telling);
                 }
             }
@@ -359,8 +365,27 @@ impl Herald {
                 story.tell(id, Happened::OrderFulfilled { fulfilment: *fulfilment, units }, telling);
             }
             OrderEvent::Completed => story.tell(id, Happened::OrderCompleted, telling),
+            OrderEvent::AuthorizationVoided => {
+                // The order was called off before the money was ours: none went back.
+                if let Some(at) = story.pending.iter().position(|pending| pending.cancels) {
+                    story.pending.swap_remove(at);
+                }
+                story.tell(id, Happened::OrderCancelled { reason: CancelReason::Requested }, telling);
+            }
+            OrderEvent::CaptureFailed { .. } => {
+                story.is_unpaid = true;
+                story.tell(id, Happened::PaymentFailed { payment, declined_retryable: Some(true) }, telling);
+            }
             OrderEvent::UnitsReserved
             | OrderEvent::PaymentUnanswered
+            | OrderEvent::PaymentDeferred { .. }
+            | OrderEvent::PaymentResumed
+            | OrderEvent::PaymentAuthorized { .. }
+            | OrderEvent::PaymentCaptured
+            | OrderEvent::Noticed { .. }
+            | OrderEvent::StrayFound { .. }
+            | OrderEvent::StrayReturned { .. }
+            | OrderEvent::StrayKept { .. }
             | OrderEvent::ActionRequired { .. }
             | OrderEvent::ConfirmRequested
             | OrderEvent::UnitsSold
@@ -391,7 +416,11 @@ impl Story {
     }
 
     fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || self.is_unpaid
+    }
+
+    fn nothing(&self) -> Option<Money> {
+        self.total.map(|total| Money::zero(total.currency))
     }
 
     /// Money that no refund has taken or may yet take, as the engine's order counts it.

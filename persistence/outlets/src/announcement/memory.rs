@@ -23,7 +23,7 @@ use super::herald::Story;
 use super::shelf::Shelf;
 
 const MAGIC: [u8; 4] = *b"DBHM";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 30;
 
 /// Longest row. A flipped bit in a length must not become a huge allocation.

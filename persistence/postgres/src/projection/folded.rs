@@ -137,7 +137,9 @@ impl OrderNotes {
         };
         match event {
             OrderEvent::UnitsReserved => self.reserved_at = Some(at),
-            OrderEvent::ActionRequired { reference, .. } => self.reference = Some(reference.clone()),
+            OrderEvent::ActionRequired { reference, .. } | OrderEvent::PaymentAuthorized { reference } => {
+                self.reference = Some(reference.clone());
+            }
             OrderEvent::PaymentDeclined { reason, .. } => {
                 self.decline_reason = Some(reason.clone());
                 self.settled_at = Some(at);
@@ -145,8 +147,21 @@ impl OrderNotes {
             OrderEvent::PaymentVoided => self.settled_at = Some(at),
             OrderEvent::Placed { reference } => {
                 self.reference.clone_from(reference);
-                self.settled_at = Some(at);
                 self.placed_at = Some(at);
+                if order.payment_state() != PaymentState::Authorized {
+                    self.settled_at = Some(at);
+                }
+            }
+            OrderEvent::PaymentCaptured => self.settled_at = Some(at),
+            OrderEvent::CaptureFailed { reason } => {
+                self.decline_reason = Some(reason.clone());
+                self.settled_at = Some(at);
+            }
+            OrderEvent::AuthorizationVoided => {
+                self.settled_at = Some(at);
+                for cancelling in self.refunds.values_mut().filter(|refund| refund.cancels && refund.settled_at.is_none()) {
+                    cancelling.settled_at = Some(at);
+                }
             }
             OrderEvent::CancelRequested { refund: id } => refund(id, self, &|refund| refund.cancels = true),
             OrderEvent::RefundSucceeded { refund: id, reference } => refund(id, self, &|refund| {
@@ -173,6 +188,12 @@ impl OrderNotes {
             | OrderEvent::UnitsRefused { .. }
             | OrderEvent::PaymentUnanswered
             | OrderEvent::ConfirmRequested
+            | OrderEvent::Noticed { .. }
+            | OrderEvent::PaymentDeferred { .. }
+            | OrderEvent::PaymentResumed
+            | OrderEvent::StrayFound { .. }
+            | OrderEvent::StrayReturned { .. }
+            | OrderEvent::StrayKept { .. }
             | OrderEvent::VoidRequested { .. }
             | OrderEvent::UnitsSold
             | OrderEvent::UnitsFreed
@@ -363,6 +384,7 @@ fn add_payment(digester: &mut Digester, view: &OrderView, notes: &OrderNotes) {
         PaymentState::None | PaymentState::NotRequired => return,
         PaymentState::Pending => "pending",
         PaymentState::RequiresAction => "requires_action",
+        PaymentState::Authorized => "authorized",
         PaymentState::Captured => "captured",
         PaymentState::Declined => "declined",
         PaymentState::Voided => "voided",

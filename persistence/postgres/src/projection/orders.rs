@@ -260,13 +260,20 @@ impl Order {
             OrderEvent::Started(_)
             | OrderEvent::UnitsSold
             | OrderEvent::UnitsFreed
-            | OrderEvent::CartTold => {}
+            | OrderEvent::CartTold
+            | OrderEvent::Noticed { asks: false, .. }
+            | OrderEvent::StrayFound { .. }
+            | OrderEvent::StrayReturned { .. }
+            | OrderEvent::StrayKept { .. } => {}
             OrderEvent::UnitsReserved => self.ask_for_money(id, &at),
             OrderEvent::UnitsRefused { .. } => self.row[column::OFF_REASON] = Value::text("refused"),
             OrderEvent::PaymentUnanswered
             | OrderEvent::ConfirmRequested
+            | OrderEvent::Noticed { asks: true, .. }
+            | OrderEvent::PaymentDeferred { .. }
+            | OrderEvent::PaymentResumed
             | OrderEvent::VoidRequested { .. } => self.pay("pending", None),
-            OrderEvent::ActionRequired { reference, client_secret: _ } => {
+            OrderEvent::ActionRequired { reference, action: _ } => {
                 self.pay("requires_action", None);
                 self.set_payment(PAYMENT_REFERENCE, Value::text(reference));
             }
@@ -279,11 +286,32 @@ impl Order {
                 self.row[column::OFF_REASON] = Value::text("voided");
                 self.pay("voided", Some(at));
             }
+            OrderEvent::PaymentAuthorized { reference } => {
+                self.pay("authorized", None);
+                self.set_payment(PAYMENT_REFERENCE, Value::text(reference));
+            }
             OrderEvent::Placed { reference } => {
-                self.row[column::CAPTURED] = self.row[column::TOTAL].clone();
                 self.row[column::PLACED_AT] = at.clone();
-                self.pay("captured", Some(at));
+                if !self.is_authorized() {
+                    self.capture(at);
+                }
                 self.set_payment(PAYMENT_REFERENCE, Value::maybe(reference.as_deref()));
+            }
+            OrderEvent::PaymentCaptured => self.capture(at),
+            OrderEvent::CaptureFailed { reason } => {
+                self.pay("declined", Some(at));
+                self.set_payment(PAYMENT_REASON, Value::text(reason));
+            }
+            OrderEvent::AuthorizationVoided => {
+                let cancelling = self.refunds.iter_mut().find(|refund| refund.is_pending() && refund.cancels())?;
+                // Nothing was ours, so nothing goes back but the units.
+                cancelling.set_amount(0);
+                cancelling.succeed(None, at.clone());
+                let units = cancelling.units.clone();
+                for (line, quantity) in units {
+                    self.add_to_line(line, LINE_REFUNDED, quantity)?;
+                }
+                self.pay("voided", Some(at));
             }
             OrderEvent::CancelRequested { refund } => {
                 let amount = self.unclaimed_money();
@@ -375,6 +403,16 @@ impl Order {
         [0, column::CREATED_AT, column::CURRENCY].map(|column| self.row[column].clone())
     }
 
+    fn is_authorized(&self) -> bool {
+        let payment = self.payment.as_ref();
+        payment.is_some_and(|(payment, _)| payment[PAYMENT_STATE].as_text() == Some("authorized"))
+    }
+
+    fn capture(&mut self, at: Value) {
+        self.row[column::CAPTURED] = self.row[column::TOTAL].clone();
+        self.pay("captured", Some(at));
+    }
+
     fn ask_for_money(&mut self, id: OrderId, at: &Value) {
         if self.amount(column::TOTAL) == 0 {
             return;
@@ -418,10 +456,11 @@ impl Order {
         Some(())
     }
 
-    /// Money that no refund has taken or may yet take.
+    /// Money that no refund has taken or may yet take, of what is ours or held for us.
     fn unclaimed_money(&self) -> i64 {
         let pending: i64 = self.refunds.iter().filter(|refund| refund.is_pending()).map(Refund::amount).sum();
-        self.amount(column::CAPTURED) - self.amount(column::REFUNDED) - pending
+        let paid = if self.is_authorized() { column::TOTAL } else { column::CAPTURED };
+        self.amount(paid) - self.amount(column::REFUNDED) - pending
     }
 
     /// Units of a line that no refund has taken or may yet take.

@@ -79,6 +79,11 @@ impl Refund {
         self.row[AMOUNT].as_integer()
     }
 
+    pub(crate) fn set_amount(&mut self, amount: i64) {
+        self.row[AMOUNT] = Value::integer(amount);
+        self.has_changed = true;
+    }
+
     pub(crate) fn cancels(&self) -> bool {
         self.row[CANCELS] == Value::Flag(true)
     }

@@ -1,0 +1,224 @@
+//! One provider's desk: who may ask it now, who waits, and how it has answered.
+//!
+//! Laws it serves: 8 (an order that waits here was never asked about, so its units can go back without asking anybody) and 11
+//! (calls are paced and counted). Orders whose provider could not be asked wait in the order in which their units were held, and
+//! are let through one after another when the provider answers again, at the pace it allows. Start at [`Desk::place`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorbuster_engine::command::Command;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::{OrderId, Position};
+use doorbuster_engine::order::OrderCommand;
+use doorbuster_engine::payment::PaymentProvider;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::message::{Body, Parcel};
+use crate::runtime::Shared;
+
+use super::breaker::{Breaker, Leave};
+use super::pace::Pace;
+
+/// How long a shopper's own call may wait for its place in the pace. Beyond it new checkouts wait as orders instead.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How near the pace's end the next waiting order is let through: their calls then come one behind another, and shoppers who
+/// are at the door are not behind all of them.
+const NEARLY_FREE: Duration = Duration::from_millis(200);
+
+/// How often to look whether the queue can go on, where nobody says so.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How a provider has answered a call, as far as the desk minds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Something definite, a refusal included.
+    Answered,
+    /// Nothing, or an error that says nothing.
+    Nothing,
+}
+
+/// See the module's header.
+pub(crate) struct Desk {
+    provider: Arc<dyn PaymentProvider>,
+    state: Mutex<State>,
+}
+
+struct State {
+    breaker: Breaker,
+    pace: Pace,
+    /// Orders that wait for the provider, by when their units were held; with since when, for the figures.
+    waiting: BTreeMap<Position, (OrderId, Instant)>,
+    /// Somebody sees to them.
+    attended: bool,
+}
+
+/// How a provider stands, for people and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it answers, as far as is known.
+    pub up: bool,
+    /// Orders that keep their units and wait for it.
+    pub waiting: usize,
+    /// How long the first of them has waited.
+    pub waiting_oldest: Duration,
+    /// How long a call that came now would wait for its place in the pace.
+    pub pace_wait: Duration,
+    /// How long the waiting orders will take at that pace once it answers; nothing where it has none.
+    pub drain: Duration,
+}
+
+impl Desk {
+    pub(crate) fn new(provider: Arc<dyn PaymentProvider>) -> Self {
+        let pace = Pace::new(provider.calls_per_second_max());
+        let state = State { breaker: Breaker::new(), pace, waiting: BTreeMap::new(), attended: false };
+        Self { provider, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.provider.name()
+    }
+
+    pub(crate) fn provider(&self) -> &Arc<dyn PaymentProvider> {
+        &self.provider
+    }
+
+    /// Whether a new order may ask at once: the provider answers, nobody waits before it, and the pace has room soon.
+    pub(crate) fn is_open(&self) -> bool {
+        let state = self.state.lock();
+        state.breaker.is_closed() && state.waiting.is_empty() && state.pace.wait(Instant::now()) < PATIENCE
+    }
+
+    /// When somebody who is refused now may fare better, in milliseconds.
+    pub(crate) fn retry_after_ms(&self) -> u64 {
+        let (state, now) = (self.state.lock(), Instant::now());
+        let rest = match state.breaker.would(now) {
+            Leave::Ask => Duration::ZERO,
+            Leave::Wait(until) => until.saturating_duration_since(now),
+        };
+        let wait = rest.max(state.pace.wait(now)).max(LOOK_AGAIN);
+        u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Takes a place for a call that a shopper waits for. `false`: not now, and nothing may be sent.
+    pub(crate) async fn place_soon(&self) -> bool {
+        let at = {
+            let (mut state, now) = (self.state.lock(), Instant::now());
+            if state.pace.wait(now) >= PATIENCE || state.breaker.leave(now) != Leave::Ask {
+                return false;
+            }
+            state.pace.take(now)
+        };
+        tokio::time::sleep_until(at).await;
+        true
+    }
+
+    /// Takes a place for a call that must become definite however long it takes.
+    pub(crate) async fn place(&self) {
+        loop {
+            let (at, granted) = {
+                let (mut state, now) = (self.state.lock(), Instant::now());
+                match state.breaker.leave(now) {
+                    Leave::Ask => (state.pace.take(now), true),
+                    Leave::Wait(until) => (until, false),
+                }
+            };
+            tokio::time::sleep_until(at).await;
+            if granted {
+                return;
+            }
+        }
+    }
+
+    /// Notes how a call ended.
+    pub(crate) fn heard(&self, heard: Heard) {
+        if !self.provider.is_remote() {
+            return;
+        }
+        let mut state = self.state.lock();
+        match heard {
+            Heard::Answered => {
+                if state.breaker.succeed() {
+                    tracing::info!(provider = self.name(), waiting = state.waiting.len(), "the payment provider answers again");
+                }
+            }
+            Heard::Nothing => {
+                if state.breaker.fail(Instant::now()) {
+                    tracing::warn!(
+                        provider = self.name(),
+                        "the payment provider does not answer; new checkouts go elsewhere, wait or are refused, as configured"
+                    );
+                }
+            }
+        }
+    }
+
+    /// An order waits from now on. Once more for the same order changes nothing.
+    pub(crate) fn wait(self: &Arc<Self>, shared: &Arc<Shared>, order: OrderId, since: Position) {
+        let mut state = self.state.lock();
+        state.waiting.entry(since).or_insert_with(|| (order, Instant::now()));
+        if !std::mem::replace(&mut state.attended, true) {
+            drop(state);
+            let (desk, shared_for_queue) = (Arc::clone(self), Arc::clone(shared));
+            shared.host.spawn(Box::pin(async move { desk.attend(&shared_for_queue).await }));
+        }
+    }
+
+    /// Lets waiting orders through, one after another, until none is left.
+    async fn attend(&self, shared: &Arc<Shared>) {
+        loop {
+            let pause = {
+                let mut state = self.state.lock();
+                let now = Instant::now();
+                let wait = state.pace.wait(now);
+                match state.breaker.would(now) {
+                    Leave::Wait(until) => until.saturating_duration_since(now).max(LOOK_AGAIN),
+                    Leave::Ask if wait > NEARLY_FREE => wait.saturating_sub(NEARLY_FREE).max(Duration::from_millis(1)),
+                    Leave::Ask => {
+                        let Some((_, (order, _))) = state.waiting.pop_first() else {
+                            state.attended = false;
+                            return;
+                        };
+                        let ready = Body::Internal(Command::Order(OrderCommand::ProviderReady));
+                        shared.post(Parcel::new(EntityKey::Order(order), ready));
+                        // While one call finds out whether the provider is back, the others stay where they are. With a pace,
+                        // the order's own call takes a place soon; without one, a moment's pause keeps the queue a queue.
+                        if state.breaker.is_closed() { Duration::from_millis(1) } else { PATIENCE }
+                    }
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// An order waits no longer: its time is up, or it was called off.
+    pub(crate) fn forget(&self, since: Position) {
+        self.state.lock().waiting.remove(&since);
+    }
+
+    /// How it stands.
+    pub(crate) fn status(&self) -> ProviderStatus {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let oldest = state.waiting.first_key_value().map(|(_, (_, since))| now.saturating_duration_since(*since));
+        let per_order = self.provider.calls_per_second_max().and_then(|calls| Duration::from_secs(1).checked_div(calls));
+        let waiting = state.waiting.len();
+        ProviderStatus {
+            name: self.name(),
+            up: state.breaker.is_closed(),
+            waiting,
+            waiting_oldest: oldest.unwrap_or_default(),
+            pace_wait: state.pace.wait(now),
+            // Each is authorized and captured.
+            drain: per_order
+                .unwrap_or_default()
+                .saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX))
+                .saturating_mul(2),
+        }
+    }
+}

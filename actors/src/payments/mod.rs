@@ -1,0 +1,299 @@
+//! Calls to payment providers: on the I/O runtime, each with a deadline, paced, repeated until the answer is definite where
+//! the saga needs one. A call is placed only once its demand is durable; its answer comes back as a command.
+//!
+//! `desk` says who may ask when, `breaker` whether asking is worth it, `pace` how often. Start at [`place`].
+
+mod breaker;
+mod desk;
+mod pace;
+mod reconcile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorbuster_engine::command::Command;
+use doorbuster_engine::event::EntityKey;
+use doorbuster_engine::identity::{OrderId, Position, RefundId};
+use doorbuster_engine::money::Money;
+use doorbuster_engine::mutant::{self, Mutant};
+use doorbuster_engine::order::{OrderCommand, StrayOutcome};
+use doorbuster_engine::payment::{
+    CaptureOutcome, ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome,
+};
+
+use crate::message::{Body, Parcel};
+use crate::runtime::Shared;
+
+pub use desk::ProviderStatus;
+pub(crate) use desk::{Desk, Heard};
+pub(crate) use reconcile::{by_order, compare, without_payment};
+pub use reconcile::{Finding, FindingKind, Reconciliation};
+
+/// First wait between two tries of a call that must become definite.
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+
+/// Longest wait between two tries.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// What becomes of a checkout while its provider cannot be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhenDown {
+    /// The provider that new checkouts go to instead, if it can be asked.
+    pub fallback: Option<String>,
+    /// How long an order may keep its units and wait for its provider; absent: new checkouts are refused.
+    pub defer: Option<Duration>,
+}
+
+impl Default for WhenDown {
+    /// No other provider; orders wait for a day.
+    fn default() -> Self {
+        Self { fallback: None, defer: Some(Duration::from_hours(24)) }
+    }
+}
+
+/// A call to make for an order.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) order: OrderId,
+    pub(crate) provider: String,
+    pub(crate) what: What,
+}
+
+/// What to ask the provider.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// To be asked at all, later.
+    Await(Position),
+    Charge(ChargeRequest),
+    LookUp(ChargeRequest, Option<String>),
+    Confirm(ChargeRequest, String),
+    Capture(ChargeRequest, String),
+    Void(ChargeRequest, Option<String>),
+    ReturnStray(ChargeRequest, String),
+    Refund { refund: RefundId, charge: ChargeRequest, reference: String, amount: Money },
+}
+
+/// Places a call; its answer will reach the order.
+pub(crate) fn place(shared: &Arc<Shared>, call: Call) {
+    let Some(desk) = shared.desk(&call.provider) else {
+        // The front door let no such checkout in, so it was configured when the order began. Whether a charge stands
+        // cannot be known without it: the order waits (law 8) for a start with the provider back in place.
+        tracing::error!(order = %call.order, provider = call.provider, "an order needs a payment provider that is not configured; start the engine with it");
+        return;
+    };
+    if let What::Await(since) = call.what {
+        desk.wait(shared, call.order, since);
+        return;
+    }
+    let (shared_for_answer, desk) = (Arc::clone(shared), Arc::clone(desk));
+    let deadline = shared.limits.payment_deadline;
+    shared.host.spawn(Box::pin(async move {
+        let caller = Caller { desk, deadline, order: call.order };
+        let command = caller.answer(call.what).await;
+        let parcel = Parcel::new(EntityKey::Order(call.order), Body::Internal(Command::Order(command)));
+        shared_for_answer.post(parcel);
+    }));
+}
+
+/// An order waits for its provider no longer.
+pub(crate) fn forget(shared: &Shared, provider: &str, since: Position) {
+    if let Some(desk) = shared.desk(provider) {
+        desk.forget(since);
+    }
+}
+
+/// Who makes the calls of one order.
+struct Caller {
+    desk: Arc<Desk>,
+    deadline: Duration,
+    order: OrderId,
+}
+
+impl Caller {
+    fn provider(&self) -> &dyn PaymentProvider {
+        &**self.desk.provider()
+    }
+
+    async fn answer(&self, what: What) -> OrderCommand {
+        match what {
+            // It has no answer of its own: the desk says when.
+            What::Await(_) => OrderCommand::ProviderReady,
+            What::Charge(charge) => {
+                OrderCommand::ChargeAnswered(self.soon("authorize", || self.provider().authorize(&charge)).await)
+            }
+            What::Confirm(charge, reference) => {
+                let confirm = || self.provider().confirm(&charge, &reference);
+                OrderCommand::ChargeAnswered(self.soon("confirm", confirm).await)
+            }
+            What::LookUp(mut charge, _) if mutant::active(Mutant::ChargeAgainOnUnknown) => {
+                charge.key.push_str(":again");
+                OrderCommand::ChargeAnswered(self.soon("authorize", || self.provider().authorize(&charge)).await)
+            }
+            What::LookUp(charge, reference) => {
+                self.pause(0).await;
+                let look_up = || self.provider().look_up(&charge, reference.as_deref());
+                OrderCommand::ChargeAnswered(self.until_definite("look_up", look_up).await)
+            }
+            What::Capture(charge, reference) => {
+                let capture = || self.provider().capture(&charge, &reference);
+                OrderCommand::CaptureAnswered(self.until_definite("capture", capture).await)
+            }
+            What::Void(charge, reference) => {
+                let void = || self.provider().void(&charge, reference.as_deref());
+                OrderCommand::VoidAnswered(self.until_definite("void", void).await)
+            }
+            What::ReturnStray(charge, reference) => {
+                let outcome = self.return_stray(&charge, &reference).await;
+                OrderCommand::StrayAnswered { reference, outcome }
+            }
+            What::Refund { refund, charge, reference, amount } => {
+                let key = refund.to_string();
+                let give_back = || self.provider().refund(&charge, &reference, &key, amount);
+                OrderCommand::RefundAnswered { refund, outcome: self.until_definite("refund", give_back).await }
+            }
+        }
+    }
+
+    /// Cancels a payment that nobody wants, or gives it back where it is ours already. Both are safe to repeat.
+    async fn return_stray(&self, charge: &ChargeRequest, reference: &str) -> StrayOutcome {
+        let void = || self.provider().void(charge, Some(reference));
+        let VoidOutcome::AlreadyCaptured { .. } = self.until_definite("void", void).await else {
+            return StrayOutcome::Returned;
+        };
+        let key = format!("{}:stray:{reference}", charge.key);
+        let give_back = || self.provider().refund(charge, reference, &key, charge.amount);
+        match self.until_definite("refund", give_back).await {
+            RefundOutcome::Refunded { .. } | RefundOutcome::Unknown => StrayOutcome::Returned,
+            RefundOutcome::Refused { reason } => {
+                tracing::error!(order = %charge.order, provider = self.desk.name(), reference, reason, "money came for an order that does not want it, and the provider refuses to give it back; see to it by hand");
+                StrayOutcome::Refused { reason }
+            }
+        }
+    }
+
+    /// One try, for a shopper who waits: `Unknown` where the provider is not to be asked now.
+    async fn soon<T: Outcome>(
+        &self,
+        name: &'static str,
+        call: impl Fn() -> doorbuster_engine::payment::Answering<T>,
+    ) -> T {
+        if self.desk.place_soon().await { self.once(name, &call).await } else { T::UNKNOWN }
+    }
+
+    /// Tries until the answer is definite, at growing intervals.
+    async fn until_definite<T: Outcome>(
+        &self,
+        name: &'static str,
+        call: impl Fn() -> doorbuster_engine::payment::Answering<T>,
+    ) -> T {
+        let mut tries = 0;
+        loop {
+            self.desk.place().await;
+            let outcome = self.once(name, &call).await;
+            if outcome.is_definite() {
+                return outcome;
+            }
+            self.pause(tries).await;
+            tries = tries.saturating_add(1);
+        }
+    }
+
+    async fn once<T: Outcome>(
+        &self,
+        name: &'static str,
+        call: &impl Fn() -> doorbuster_engine::payment::Answering<T>,
+    ) -> T {
+        let began = tokio::time::Instant::now();
+        let outcome = tokio::time::timeout(self.deadline, call()).await.unwrap_or(T::UNKNOWN);
+        self.desk.heard(if outcome.is_definite() { Heard::Answered } else { Heard::Nothing });
+        let provider = self.desk.name();
+        metrics::histogram!("doorbuster_payment_call_duration_seconds", "provider" => provider, "call" => name)
+            .record(began.elapsed());
+        metrics::counter!("doorbuster_payment_calls_total", "provider" => provider, "call" => name, "outcome" => outcome.name())
+            .increment(1);
+        outcome
+    }
+
+    /// Waits before the next try: twice as long each time, and a quarter more or less by the order, so that many orders do
+    /// not come back in one moment.
+    async fn pause(&self, tries: u32) {
+        let factor = 1_u32.checked_shl(tries).unwrap_or(u32::MAX);
+        let wait = BACKOFF_FIRST.saturating_mul(factor).min(BACKOFF_MAX);
+        let spread = u32::try_from((self.order.0 >> 32) % 512).unwrap_or(0);
+        let wait = wait.saturating_mul(768_u32.saturating_add(spread)).checked_div(1024).unwrap_or(wait);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// What the answers of all calls have in common.
+trait Outcome {
+    const UNKNOWN: Self;
+    fn is_definite(&self) -> bool;
+    fn name(&self) -> &'static str;
+}
+
+impl Outcome for ChargeOutcome {
+    const UNKNOWN: Self = Self::Unknown;
+
+    fn is_definite(&self) -> bool {
+        *self != Self::Unknown
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Authorized { .. } => "authorized",
+            Self::Captured { .. } => "captured",
+            Self::Declined { .. } => "declined",
+            Self::ActionRequired { .. } => "action_required",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Outcome for CaptureOutcome {
+    const UNKNOWN: Self = Self::Unknown;
+
+    fn is_definite(&self) -> bool {
+        *self != Self::Unknown
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Captured => "captured",
+            Self::Lost { .. } => "lost",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Outcome for VoidOutcome {
+    const UNKNOWN: Self = Self::Unknown;
+
+    fn is_definite(&self) -> bool {
+        *self != Self::Unknown
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Voided => "voided",
+            Self::AlreadyCaptured { .. } => "already_captured",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Outcome for RefundOutcome {
+    const UNKNOWN: Self = Self::Unknown;
+
+    fn is_definite(&self) -> bool {
+        *self != Self::Unknown
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Refunded { .. } => "refunded",
+            Self::Refused { .. } => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
