@@ -35,9 +35,9 @@ mod wheel;
 mod worker;
 
 pub use catalogue::Catalogue;
+pub use door::payments::{HearError, Heard, ReconcileError};
 pub use door::watching::Watched;
 pub use engine::Engine;
-pub use door::payments::{HearError, Heard, ReconcileError};
 pub use host::{Blocking, Delivery, Held, Host, NoRoom, Outside};
 pub use payments::{Finding, FindingKind, ProviderStatus, Reconciliation, WhenDown};
 pub use runtime::{EngineOptions, Limits};

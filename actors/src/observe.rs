@@ -58,4 +58,16 @@ fn publish(shared: &Shared) {
     metrics::gauge!("doorbuster_skus").set(shared.catalogue.len() as f64);
     metrics::gauge!("doorbuster_journal_queue_batches").set(journal.queue_depth as f64);
     metrics::gauge!("doorbuster_journal_claimable_bytes").set(journal.claimable_bytes as f64);
+    for provider in shared.desks.iter().map(|desk| desk.status()) {
+        let name = provider.name;
+        metrics::gauge!("doorbuster_payment_provider_up", "provider" => name)
+            .set(f64::from(u8::from(provider.up)));
+        metrics::gauge!("doorbuster_payment_waiting", "provider" => name).set(provider.waiting as f64);
+        metrics::gauge!("doorbuster_payment_waiting_oldest_seconds", "provider" => name)
+            .set(provider.waiting_oldest.as_secs_f64());
+        metrics::gauge!("doorbuster_payment_drain_seconds", "provider" => name)
+            .set(provider.drain.as_secs_f64());
+        metrics::gauge!("doorbuster_payment_pace_wait_seconds", "provider" => name)
+            .set(provider.pace_wait.as_secs_f64());
+    }
 }

@@ -403,7 +403,9 @@ fn work_of(obligation: OrderObligation, order: OrderId, provider: &str) -> Work 
         OrderObligation::Charge(charge) => call(Tag::Charge, What::Charge(charge)),
         OrderObligation::AwaitProvider { since } => call(Tag::Await(since), What::Await(since)),
         OrderObligation::LookUp { charge, reference } => call(Tag::LookUp, What::LookUp(charge, reference)),
-        OrderObligation::Capture { charge, reference } => call(Tag::Capture, What::Capture(charge, reference)),
+        OrderObligation::Capture { charge, reference } => {
+            call(Tag::Capture, What::Capture(charge, reference))
+        }
         OrderObligation::ReturnStray { nth, charge, reference } => {
             call(Tag::ReturnStray(nth), What::ReturnStray(charge, reference))
         }

@@ -143,11 +143,15 @@ impl Fake {
         }
         match Method::of(request) {
             Method::Ok | Method::Timeout => ChargeOutcome::Captured { reference },
-            Method::Authorize if standing == Some(Standing::Captured) => ChargeOutcome::Captured { reference },
+            Method::Authorize if standing == Some(Standing::Captured) => {
+                ChargeOutcome::Captured { reference }
+            }
             Method::Authorize => ChargeOutcome::Authorized { reference },
             Method::Slow => match standing {
                 Some(Standing::CapturedAt(at)) if Instant::now() < at => ChargeOutcome::Unknown,
-                Some(Standing::CapturedAt(_) | Standing::Confirmed | Standing::Captured | Standing::Voided)
+                Some(
+                    Standing::CapturedAt(_) | Standing::Confirmed | Standing::Captured | Standing::Voided,
+                )
                 | None => ChargeOutcome::Captured { reference },
             },
             Method::RequiresAction if standing == Some(Standing::Confirmed) => {
@@ -285,7 +289,8 @@ impl PaymentProvider for Fake {
             return refused("no such charge");
         }
         // Whoever asks for an authorized charge back had captured it, and wrote that down.
-        let captured = matches!(self.stand(request), ChargeOutcome::Captured { .. } | ChargeOutcome::Authorized { .. });
+        let captured =
+            matches!(self.stand(request), ChargeOutcome::Captured { .. } | ChargeOutcome::Authorized { .. });
         if !captured {
             return refused("the charge was not captured");
         }

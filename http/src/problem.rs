@@ -271,7 +271,7 @@ impl Problem {
         Self { context: Some(Box::new(context)), ..self }
     }
 
-    fn after(self, retry_after_ms: u64) -> Self {
+    pub(crate) fn after(self, retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..self }
     }
 
@@ -426,11 +426,10 @@ impl From<Refusal> for Problem {
                 Self::new(Code::Recovering, "this part of the engine is being rebuilt; nothing was done")
                     .after(retry_after_ms)
             }
-            Refusal::PaymentUnavailable { retry_after_ms } => Self::new(
-                Code::PaymentUnavailable,
-                "the payment provider does not answer; nothing was done",
-            )
-            .after(retry_after_ms),
+            Refusal::PaymentUnavailable { retry_after_ms } => {
+                Self::new(Code::PaymentUnavailable, "the payment provider does not answer; nothing was done")
+                    .after(retry_after_ms)
+            }
             Refusal::DeadlineExceeded => Self::new(
                 Code::DeadlineExceeded,
                 "no answer in time; whether the request took effect is unknown until it is repeated with its key",

@@ -59,6 +59,11 @@ pub enum ReconcileError {
 }
 
 impl Engine {
+    /// Business time.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
     /// How each payment provider stands.
     pub fn providers(&self) -> Vec<ProviderStatus> {
         self.shared.desks.iter().map(|desk| desk.status()).collect()
@@ -85,12 +90,19 @@ impl Engine {
     }
 
     /// Compares a provider's books with the orders made at or after `since`, and tells orders what they do not know.
-    pub async fn reconcile(&self, provider: &str, since: Timestamp) -> Result<Reconciliation, ReconcileError> {
+    pub async fn reconcile(
+        &self,
+        provider: &str,
+        since: Timestamp,
+    ) -> Result<Reconciliation, ReconcileError> {
         let desk = self.shared.desk(provider).ok_or(ReconcileError::UnknownProvider)?;
         let now_ms = self.shared.host.wall_ms();
         let settling_ms = desk.provider().list_lag_ms().saturating_add(SETTLING_MS);
         // Orders first: a payment that is made while we look then has no order here, never the other way round.
-        let views = self.orders_of(provider, since, now_ms.saturating_sub(settling_ms)).await.map_err(ReconcileError::Refused)?;
+        let views = self
+            .orders_of(provider, since, now_ms.saturating_sub(settling_ms))
+            .await
+            .map_err(ReconcileError::Refused)?;
         let from = Timestamp(since.0.saturating_sub(CLOCKS_DIFFER_MS));
         let (mut records, mut after, mut complete) = (Vec::<PaymentRecord>::new(), None::<String>, true);
         loop {
@@ -111,8 +123,7 @@ impl Engine {
         let settled = |record: &PaymentRecord| record.created_at.plus_ms(settling_ms).0 <= now_ms;
         let listed: BTreeSet<OrderId> = records.iter().filter_map(|record| record.order).collect();
         records.retain(settled);
-        let mut findings: Vec<Finding> =
-            if complete { without_payment(&views, &listed) } else { Vec::new() };
+        let mut findings: Vec<Finding> = if complete { without_payment(&views, &listed) } else { Vec::new() };
         let mut orders = views.len();
         for (id, records) in by_order(records) {
             let view = match self.order(Access::Admin, id).await {
@@ -120,13 +131,16 @@ impl Engine {
                 Err(Refusal::NotFound(Missing::Order)) => None,
                 Err(refusal) => return Err(ReconcileError::Refused(refusal)),
             };
-            orders = orders.saturating_add(usize::from(view.as_ref().is_some_and(|view| view.created_at < since)));
+            orders =
+                orders.saturating_add(usize::from(view.as_ref().is_some_and(|view| view.created_at < since)));
             for compared in compare(id, view.as_ref(), &records) {
                 let mut finding = compared.finding;
                 if let Some(news) = compared.tell {
                     let event = format!("reconciled:{}:{:?}", news.reference, news.standing).to_lowercase();
-                    let deadline = tokio::time::Instant::now().checked_add(self.shared.limits.payment_deadline);
-                    let told = self.tell(event, news, deadline.unwrap_or_else(tokio::time::Instant::now)).await;
+                    let deadline =
+                        tokio::time::Instant::now().checked_add(self.shared.limits.payment_deadline);
+                    let told =
+                        self.tell(event, news, deadline.unwrap_or_else(tokio::time::Instant::now)).await;
                     finding.repaired = told.is_ok();
                 }
                 findings.push(finding);

@@ -61,6 +61,8 @@ struct State {
 pub struct ProviderStatus {
     /// Its name.
     pub name: &'static str,
+    /// Whether it is a service elsewhere.
+    pub remote: bool,
     /// Whether it answers, as far as is known.
     pub up: bool,
     /// Orders that keep their units and wait for it.
@@ -144,7 +146,11 @@ impl Desk {
         match heard {
             Heard::Answered => {
                 if state.breaker.succeed() {
-                    tracing::info!(provider = self.name(), waiting = state.waiting.len(), "the payment provider answers again");
+                    tracing::info!(
+                        provider = self.name(),
+                        waiting = state.waiting.len(),
+                        "the payment provider answers again"
+                    );
                 }
             }
             Heard::Nothing => {
@@ -178,7 +184,9 @@ impl Desk {
                 let wait = state.pace.wait(now);
                 match state.breaker.would(now) {
                     Leave::Wait(until) => until.saturating_duration_since(now).max(LOOK_AGAIN),
-                    Leave::Ask if wait > NEARLY_FREE => wait.saturating_sub(NEARLY_FREE).max(Duration::from_millis(1)),
+                    Leave::Ask if wait > NEARLY_FREE => {
+                        wait.saturating_sub(NEARLY_FREE).max(Duration::from_millis(1))
+                    }
                     Leave::Ask => {
                         let Some((_, (order, _))) = state.waiting.pop_first() else {
                             state.attended = false;
@@ -205,11 +213,14 @@ impl Desk {
     pub(crate) fn status(&self) -> ProviderStatus {
         let state = self.state.lock();
         let now = Instant::now();
-        let oldest = state.waiting.first_key_value().map(|(_, (_, since))| now.saturating_duration_since(*since));
-        let per_order = self.provider.calls_per_second_max().and_then(|calls| Duration::from_secs(1).checked_div(calls));
+        let oldest =
+            state.waiting.first_key_value().map(|(_, (_, since))| now.saturating_duration_since(*since));
+        let per_order =
+            self.provider.calls_per_second_max().and_then(|calls| Duration::from_secs(1).checked_div(calls));
         let waiting = state.waiting.len();
         ProviderStatus {
             name: self.name(),
+            remote: self.provider.is_remote(),
             up: state.breaker.is_closed(),
             waiting,
             waiting_oldest: oldest.unwrap_or_default(),

@@ -26,8 +26,8 @@ use crate::runtime::Shared;
 
 pub use desk::ProviderStatus;
 pub(crate) use desk::{Desk, Heard};
-pub(crate) use reconcile::{by_order, compare, without_payment};
 pub use reconcile::{Finding, FindingKind, Reconciliation};
+pub(crate) use reconcile::{by_order, compare, without_payment};
 
 /// First wait between two tries of a call that must become definite.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -70,7 +70,12 @@ pub(crate) enum What {
     Capture(ChargeRequest, String),
     Void(ChargeRequest, Option<String>),
     ReturnStray(ChargeRequest, String),
-    Refund { refund: RefundId, charge: ChargeRequest, reference: String, amount: Money },
+    Refund {
+        refund: RefundId,
+        charge: ChargeRequest,
+        reference: String,
+        amount: Money,
+    },
 }
 
 /// Places a call; its answer will reach the order.
@@ -118,16 +123,18 @@ impl Caller {
         match what {
             // It has no answer of its own: the desk says when.
             What::Await(_) => OrderCommand::ProviderReady,
-            What::Charge(charge) => {
-                OrderCommand::ChargeAnswered(self.soon("authorize", || self.provider().authorize(&charge)).await)
-            }
+            What::Charge(charge) => OrderCommand::ChargeAnswered(
+                self.soon("authorize", || self.provider().authorize(&charge)).await,
+            ),
             What::Confirm(charge, reference) => {
                 let confirm = || self.provider().confirm(&charge, &reference);
                 OrderCommand::ChargeAnswered(self.soon("confirm", confirm).await)
             }
             What::LookUp(mut charge, _) if mutant::active(Mutant::ChargeAgainOnUnknown) => {
                 charge.key.push_str(":again");
-                OrderCommand::ChargeAnswered(self.soon("authorize", || self.provider().authorize(&charge)).await)
+                OrderCommand::ChargeAnswered(
+                    self.soon("authorize", || self.provider().authorize(&charge)).await,
+                )
             }
             What::LookUp(charge, reference) => {
                 self.pause(0).await;
@@ -149,7 +156,10 @@ impl Caller {
             What::Refund { refund, charge, reference, amount } => {
                 let key = refund.to_string();
                 let give_back = || self.provider().refund(&charge, &reference, &key, amount);
-                OrderCommand::RefundAnswered { refund, outcome: self.until_definite("refund", give_back).await }
+                OrderCommand::RefundAnswered {
+                    refund,
+                    outcome: self.until_definite("refund", give_back).await,
+                }
             }
         }
     }

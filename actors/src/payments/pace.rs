@@ -59,9 +59,10 @@ mod tests {
     #[test]
     fn calls_come_in_a_short_burst_and_then_evenly() {
         assert_eq!(moments(Some(10), &[0; 10]), [0, 0, 0, 100, 200, 300, 400, 500, 600, 700]);
-        assert_eq!(moments(Some(10), &[0, 0, 0, 0, 1_000, 1_000, 1_000, 1_000]), [
-            0, 0, 0, 100, 1_000, 1_000, 1_000, 1_100
-        ]);
+        assert_eq!(
+            moments(Some(10), &[0, 0, 0, 0, 1_000, 1_000, 1_000, 1_000]),
+            [0, 0, 0, 100, 1_000, 1_000, 1_000, 1_100]
+        );
         assert_eq!(moments(None, &[0; 4]), [0; 4]);
     }
 

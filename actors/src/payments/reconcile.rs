@@ -112,7 +112,8 @@ pub(crate) fn compare(order: OrderId, view: Option<&OrderView>, records: &[Payme
     let live: Vec<&PaymentRecord> = records.iter().filter(|record| is_live(record)).collect();
     for record in &live {
         if record.amount != view.totals.total {
-            let detail = format!("the payment is over {}, the order over {}", record.amount, view.totals.total);
+            let detail =
+                format!("the payment is over {}, the order over {}", record.amount, view.totals.total);
             found.push(compared(FindingKind::AmountDiffers, order, record, detail, false));
             continue;
         }
@@ -128,7 +129,8 @@ pub(crate) fn compare(order: OrderId, view: Option<&OrderView>, records: &[Payme
             }
         };
         if behind {
-            let detail = format!("the provider says {}, the order {}", name(record.standing), view.state.name());
+            let detail =
+                format!("the provider says {}, the order {}", name(record.standing), view.state.name());
             found.push(compared(FindingKind::OrderBehind, order, record, detail, true));
         } else if keeps_nothing(view) && record.captured > record.refunded
             || keeps_nothing(view) && record.standing == Standing::Authorized
@@ -208,7 +210,13 @@ fn keeps_nothing(view: &OrderView) -> bool {
     view.state == OrderState::Cancelled && !owes
 }
 
-fn compared(kind: FindingKind, order: OrderId, record: &PaymentRecord, detail: String, tells: bool) -> Compared {
+fn compared(
+    kind: FindingKind,
+    order: OrderId,
+    record: &PaymentRecord,
+    detail: String,
+    tells: bool,
+) -> Compared {
     let news = PaymentNews {
         order,
         reference: record.reference.clone(),

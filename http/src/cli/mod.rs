@@ -3,6 +3,7 @@
 //! Each command is a module with its arguments and a `run`. A failure is one sentence with the remedy on stderr and an
 //! exit code that supervisors can act on. Start at [`run`].
 
+pub mod admin_key;
 pub mod database;
 pub mod demo;
 pub mod doctor;
@@ -10,7 +11,9 @@ pub mod import;
 pub mod logging;
 pub mod migrate;
 pub mod outlets;
+pub mod payments;
 pub mod rebuild;
+pub mod reconcile;
 pub mod replay;
 pub mod rescue;
 pub mod restore;
@@ -31,7 +34,7 @@ use crate::server::ServerError;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  a check failed (verify, migrate, rebuild-projection, doctor, replay, rush, trial, import)
+    1  a check failed (verify, migrate, rebuild-projection, doctor, replay, rush, trial, import, reconcile)
     2  wrong usage, or an unreachable engine or database
    65  damaged data or a broken law
    66  no data directory there, or no rescue copy
@@ -78,6 +81,8 @@ pub enum Command {
     Migrate(migrate::MigrateArguments),
     /// Make the projection in Postgres anew from a stopped engine's journal.
     RebuildProjection(rebuild::RebuildArguments),
+    /// Compare a payment provider's books with the orders of a running engine.
+    Reconcile(reconcile::ReconcileArguments),
     /// Check that this machine is fit to serve.
     Doctor(doctor::DoctorArguments),
 }
@@ -124,6 +129,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Restore(arguments) => Ok(ended("restore", restore::run(&arguments))),
         Command::Migrate(arguments) => Ok(ended("migrate", migrate::run(&arguments))),
         Command::RebuildProjection(arguments) => Ok(ended("rebuild-projection", rebuild::run(&arguments))),
+        Command::Reconcile(arguments) => Ok(ended("reconcile", reconcile::run(&arguments))),
         Command::Doctor(arguments) => Ok(ended("doctor", doctor::run(&arguments))),
     }
 }

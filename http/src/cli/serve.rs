@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::database::{Database, DatabaseArguments};
 use super::logging::{self, LogFormat};
 use super::outlets::RedisArguments;
+use super::payments::PaymentArguments;
 use super::rescue::{self, RescueArguments};
-use super::{Failure, demo, outlets};
+use super::{Failure, admin_key, demo, outlets};
 use crate::LiveOptions;
 use crate::door::{DoorOptions, FrontDoor};
 use crate::limits::address::Proxies;
@@ -140,6 +141,9 @@ pub struct ServeArguments {
     /// Postgres, where what happens can be read by others; it may be away
     #[command(flatten)]
     pub database: DatabaseArguments,
+    /// Payments
+    #[command(flatten)]
+    pub payments: PaymentArguments,
     /// What to log: a level, or target=level pairs
     #[arg(long, env = "DOORBUSTER_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
@@ -185,11 +189,12 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let outlets = outlets::prepare(&arguments.redis)?;
     let limits = rate_limits(&arguments, outlets.as_ref())?;
     rescue::check(&arguments)?;
+    let providers = arguments.payments.providers(arguments.production)?;
     let listener = server::listen(&arguments.listen)?;
     let private_listener = arguments.admin_listen.as_deref().map(server::listen).transpose()?;
 
-    let (engine, report) = recover(&arguments, server_options.workers, &listener).await?;
-    let (admin_key, fresh) = admin_key(&arguments)?;
+    let (engine, report) = recover(&arguments, providers, server_options.workers, &listener).await?;
+    let (admin_key, fresh) = admin_key::find(&arguments)?;
     let shipper = rescue::begin(&arguments, &engine)?;
     if let Some(shipper) = &shipper {
         let is_replicated = arguments.durability == DurabilityChoice::Replicated;
@@ -201,7 +206,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let database = places.map(|places| Database::start(&engine, places)).transpose()?;
     let door_options = DoorOptions {
         admin_key: admin_key.clone(),
-        providers: providers(&arguments).iter().map(|provider| provider.name().to_owned()).collect(),
+        providers: engine.providers().iter().map(|provider| provider.name.to_owned()).collect(),
         durability: match arguments.durability {
             DurabilityChoice::Local => "local",
             DurabilityChoice::Replicated => "replicated",
@@ -238,6 +243,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     }
     let outlets =
         outlets.map(|outlets| outlets.start(&arguments.redis, &engine, &arguments.data)).transpose()?;
+    arguments.payments.reconcile(&engine);
     if arguments.demo {
         let made = demo::fill(&engine).await;
         let made = made.map_err(|refusal| Failure {
@@ -393,13 +399,10 @@ fn rate_limits(
     Ok(Some(Arc::new(RateLimits::new(policy, proxies, shared, arguments.rate_limit_instances))))
 }
 
-fn providers(arguments: &ServeArguments) -> Vec<Arc<dyn PaymentProvider>> {
-    if arguments.production { Vec::new() } else { vec![Arc::new(doorbuster_gateways::Fake::default())] }
-}
-
 /// Recovers on a thread of its own; where that takes a while, clients are told to wait meanwhile.
 async fn recover(
     arguments: &ServeArguments,
+    providers: Vec<Arc<dyn PaymentProvider>>,
     workers: usize,
     listener: &TcpListener,
 ) -> Result<(Engine, RecoveryReport), Failure> {
@@ -414,9 +417,11 @@ async fn recover(
         limits: Limits {
             in_flight_max: usize::try_from(arguments.in_flight_max).unwrap_or(usize::MAX),
             checkpoint_interval: Duration::from_millis(arguments.checkpoint_interval_ms),
+            payment_pin: Duration::from_secs(arguments.payments.payment_pin_s),
             ..Limits::default()
         },
-        providers: providers(arguments),
+        providers,
+        when_down: arguments.payments.when_down(),
         on_fatal: Arc::new(|why: &str| {
             // Nothing unrecorded was promised; the next start recovers. Going on would promise what cannot be kept.
             tracing::error!(why, "the journal failed; the process ends so that recovery can speak");
@@ -460,66 +465,6 @@ async fn meanwhile_waiting<T>(listener: &TcpListener, work: impl Future<Output =
     let outcome = work.await;
     server::hand_over(handle).await;
     Ok(outcome)
-}
-
-/// The admin key, and whether it was made just now.
-fn admin_key(arguments: &ServeArguments) -> Result<(String, bool), Failure> {
-    if let Some(key) = &arguments.admin_key {
-        return checked_key(key, "--admin-key").map(|key| (key, false));
-    }
-    if let Some(file) = &arguments.admin_key_file {
-        let text = std::fs::read_to_string(file).map_err(|error| Failure {
-            message: format!(
-                "cannot read the admin key from {}: {error}; name a readable file",
-                file.display()
-            ),
-            code: 78,
-        })?;
-        return checked_key(&text, "--admin-key-file").map(|key| (key, false));
-    }
-    kept_key(&arguments.data)
-}
-
-fn checked_key(text: &str, flag: &str) -> Result<String, Failure> {
-    let key = text.trim();
-    if key.len() < 8 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let message = format!(
-            "the admin key of {flag} is too short or not printable; use 8 characters or more, without spaces"
-        );
-        return Err(Failure { message, code: 78 });
-    }
-    Ok(key.to_owned())
-}
-
-/// The key kept in the data directory, made at first start.
-fn kept_key(data: &Path) -> Result<(String, bool), Failure> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let path = data.join("admin_key");
-    let refuse = |error: std::io::Error| Failure {
-        message: format!(
-            "cannot keep the admin key in {}: {error}; give one with --admin-key",
-            path.display()
-        ),
-        code: 73,
-    };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => return checked_key(&text, "the data directory").map(|key| (key, false)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(refuse(error)),
-    }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| refuse(std::io::Error::other(error)))?;
-    let key = format!("dbk_{:032x}", u128::from_le_bytes(random));
-    // Written beside and renamed, so that a crash leaves no empty key.
-    let unfinished = data.join("admin_key.new");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(refuse)?;
-    file.write_all(format!("{key}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(refuse)?;
-    std::fs::rename(&unfinished, &path).map_err(refuse)?;
-    Ok((key, true))
 }
 
 /// What a person wants to know first.

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::problem::{Code, Problem};
 use crate::reply::{changed, read};
 use crate::wire::requests::{CartRequest, CheckoutRequest, LinesRequest, QuantityRequest};
-use crate::wire::{into_engine, json};
+use crate::wire::{cards, into_engine, json};
 use doorbuster_actors::LineRequest;
 
 /// The cart in the path, once its token is found right.
@@ -89,6 +89,10 @@ pub(crate) async fn remove_line(call: Call) -> Result<HttpResponse, Problem> {
 pub(crate) async fn check_out(mut call: Call) -> Result<HttpResponse, Problem> {
     let id = cart(&call)?;
     let body = call.body().await?;
+    if cards::has_card_number(&body) {
+        let message = "this looks like a card number; send the token that the provider's own library gives for the card";
+        return Err(Problem::field("/payment/method", "card_number", message));
+    }
     let request: CheckoutRequest = json::parse(&body)?;
     let input = into_engine::checkout(request, &call.door.options.providers, call.if_match()?)?;
     let verdict = call.engine().checkout(call.ticket(&body)?, id, input).await;

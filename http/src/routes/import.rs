@@ -163,6 +163,7 @@ async fn take(call: &Call, key: Option<&str>, number: u64, line: Bytes, item: Ta
                 | Refusal::PaymentDeclined { .. }
                 | Refusal::Validation(_)
                 | Refusal::KeyReused
+                | Refusal::PaymentUnavailable { .. }
                 | Refusal::Draining,
             ) => return (number, verdict),
         };

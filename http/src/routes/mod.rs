@@ -8,6 +8,7 @@ pub(crate) mod carts;
 pub(crate) mod import;
 pub(crate) mod orders;
 pub(crate) mod pages;
+pub(crate) mod payments;
 pub(crate) mod reservations;
 pub(crate) mod service;
 pub(crate) mod skus;
@@ -87,6 +88,10 @@ macro_rules! routing {
                 "/{sku}" { "get_sku" => skus::get }
             }
             "/v1/availability" { "" { "list_availability" => skus::availabilities } }
+            "/v1/webhooks" {
+                "/stripe" { "hear_stripe" => payments::hear_stripe }
+                "/paypal" { "hear_paypal" => payments::hear_paypal }
+            }
             "/v1/streams" {
                 "/skus" { "stream_skus" => streams::skus }
                 "/carts/{id}" { "stream_cart" => streams::cart }
@@ -102,6 +107,10 @@ macro_rules! routing {
                 "" { "list_orders" => orders::list }
                 "/{id}/refunds" { "refund_order" => orders::refund }
                 "/{id}/fulfilments" { "fulfil_order" => orders::fulfil }
+            }
+            "/v1/admin/payments" {
+                "/providers" { "list_providers" => payments::providers }
+                "/reconcile" { "reconcile_payments" => payments::reconcile }
             }
             "/v1/admin/import" { "/skus" { "import_skus" => import::skus } }
             "/v1/admin/actors" {

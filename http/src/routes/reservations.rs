@@ -116,7 +116,8 @@ fn write_result(out: &mut Vec<u8>, call: &Call, verdict: Result<Reply, Problem>)
                 | Answer::Checkout(..)
                 | Answer::Order(_)
                 | Answer::Refund(_)
-                | Answer::Fulfilment(_),
+                | Answer::Fulfilment(_)
+                | Answer::Noticed,
             ..
         }) => unreachable!("Invariant: reserving answers a reservation"),
         Err(problem) => {

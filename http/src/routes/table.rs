@@ -68,6 +68,8 @@ pub enum Body {
     Json(&'static str),
     /// Lines of JSON or CSV, read as they come.
     Stream(&'static str),
+    /// Bytes of which every one is signed; what they say is their sender's business.
+    Signed(&'static str),
 }
 
 /// Where a route stands when not everybody can be served.
@@ -168,6 +170,9 @@ pub struct Route {
 
 /// Longest body in general. Beyond it a stranger could fill memory faster than requests are read.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Longest webhook: a provider tells of one object, with all that hangs on it.
+const WEBHOOK_BYTES_MAX: usize = 256 << 10;
 
 /// Longest body of calls that carry up to 1,000 lines: a kilobyte each.
 pub const LINES_BYTES_MAX: usize = 1 << 20;
@@ -408,6 +413,31 @@ pub static ROUTES: &[Route] = &[
         .body(Body::Empty)
         .answers(&[ok(200, "Order", "It is cancelled.")])
         .refuses(&[Code::IllegalTransition]),
+    post("/v1/webhooks/stripe", "hear_stripe", "Take a webhook of Stripe")
+        .group("payments")
+        .more("For Stripe alone. The order is told on stable storage before the answer; copies and events of any age are welcome, unknown kinds are taken and counted.")
+        .body(Body::Signed("Stripe's event, signed in `Stripe-Signature`."))
+        .body_bytes_max(WEBHOOK_BYTES_MAX)
+        .answers(&[ok(200, "Received", "Taken; repeats too.")])
+        .refuses(&[Code::SignatureInvalid, Code::PaymentUnavailable, Code::NotFound]),
+    post("/v1/webhooks/paypal", "hear_paypal", "Take a webhook of PayPal")
+        .group("payments")
+        .more("For PayPal alone, which is asked whether it sent it.")
+        .body(Body::Signed("PayPal's event, signed in its `PAYPAL-TRANSMISSION-…` headers."))
+        .body_bytes_max(WEBHOOK_BYTES_MAX)
+        .answers(&[ok(200, "Received", "Taken; repeats too.")])
+        .refuses(&[Code::SignatureInvalid, Code::PaymentUnavailable, Code::NotFound]),
+    get("/v1/admin/payments/providers", "list_providers", "Show how payment providers stand")
+        .group("admin")
+        .access(Access::Admin)
+        .answers(&[ok(200, "ProviderList", "Whether each answers, who waits for it, and how long that will take.")]),
+    post("/v1/admin/payments/reconcile", "reconcile_payments", "Compare a provider's books with the orders")
+        .group("admin")
+        .more("Orders are told what they do not know, and mend it; what they cannot mend is reported. Orders of the last minute are left out: they may be under way.")
+        .access(Access::Admin)
+        .body(Body::Json("ReconcileRequest"))
+        .answers(&[ok(200, "Reconciliation", "What did not agree.")])
+        .refuses(&[Code::PaymentUnavailable]),
     get("/v1/streams/skus", "stream_skus", "Watch SKUs")
         .group("streams")
         .stands(Standing::New)
@@ -568,6 +598,8 @@ impl Route {
             Code::Internal
             | Code::Forbidden
             | Code::PaymentDeclined
+            | Code::PaymentUnavailable
+            | Code::SignatureInvalid
             | Code::MethodNotAllowed
             | Code::InsufficientStock
             | Code::IllegalTransition

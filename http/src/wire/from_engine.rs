@@ -1,6 +1,8 @@
 //! The one place where the engine's answers become wire types. Pure: equal answers give equal bytes.
 
-use doorbuster_actors::{ActorDetail, ActorReport, AvailabilityState, SkuSnapshot};
+use doorbuster_actors::{
+    self as actors, ActorDetail, ActorReport, AvailabilityState, ProviderStatus, SkuSnapshot,
+};
 use doorbuster_engine::answer::{ReservationRecord, ReservationState};
 use doorbuster_engine::cart::{CartStateName, CartView, Line};
 use doorbuster_engine::money;
@@ -12,10 +14,43 @@ use doorbuster_engine::stock::{self, LedgerKind, StockView};
 
 use super::requests::{Address, LineUnits};
 use super::responses::{
-    Actor, Availability, Cart, CartLine, Fulfilment, Item, LedgerEntry, Order, OrderLine, Payment,
-    Percentiles, RecentMessage, Refund, Reservation, SkuResponse, Stock, TimelineEntry, Totals,
+    Actor, Availability, Cart, CartLine, Finding, Fulfilment, Item, LedgerEntry, Order, OrderLine, Payment,
+    Percentiles, Provider, RecentMessage, Reconciliation, Refund, Reservation, SkuResponse, Stock,
+    TimelineEntry, Totals,
 };
 use super::{Money, time};
+
+/// How a payment provider stands.
+pub fn provider(status: &ProviderStatus) -> Provider {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Provider {
+        name: status.name,
+        up: status.up,
+        waiting: status.waiting,
+        waiting_oldest_ms: ms(status.waiting_oldest),
+        pace_wait_ms: ms(status.pace_wait),
+        drain_ms: ms(status.drain),
+    }
+}
+
+/// What a comparison of books came to.
+pub fn reconciliation(found: &actors::Reconciliation) -> Reconciliation {
+    let findings = found.findings.iter().map(|finding| Finding {
+        kind: finding.kind.name(),
+        order: finding.order.map(|order| order.to_string()),
+        reference: finding.reference.clone(),
+        detail: finding.detail.clone(),
+        repaired: finding.repaired,
+    });
+    Reconciliation {
+        provider: found.provider.clone(),
+        since: time::text(found.since),
+        payments: found.payments,
+        orders: found.orders,
+        complete: found.complete,
+        findings: findings.collect(),
+    }
+}
 
 /// Wire name of a reservation's state.
 pub fn reservation_state(state: ReservationState) -> &'static str {

@@ -5,6 +5,7 @@
 //! [`responses`], made from the engine's in [`from_engine`] alone. Equal answers give equal bytes, because a replayed
 //! key must return the first answer's bytes again.
 
+pub mod cards;
 pub mod from_engine;
 pub mod into_engine;
 pub mod json;

@@ -259,6 +259,18 @@ pub struct FulfilmentRequest {
     pub tracking: Option<String>,
 }
 
+/// Whose books to compare, and how far back.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileRequest {
+    /// The payment provider's name.
+    pub provider: String,
+    /// Orders made at or after this time; absent: the last hour.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    pub since: Option<String>,
+}
+
 /// Whether more may be sold than is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

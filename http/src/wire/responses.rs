@@ -263,6 +263,71 @@ pub struct CheckoutPending {
     pub order: Order,
 }
 
+/// A webhook was taken.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Received {
+    /// Always true.
+    pub received: bool,
+}
+
+/// How a payment provider stands.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Provider {
+    /// Its name, as in `payment.provider` of a checkout.
+    pub name: &'static str,
+    /// Whether it answers, as far as is known.
+    pub up: bool,
+    /// Orders that keep their units and wait for it.
+    pub waiting: usize,
+    /// How long the first of them has waited, in milliseconds.
+    pub waiting_oldest_ms: u64,
+    /// How long a call that came now would wait for its turn at the pace the provider allows, in milliseconds.
+    pub pace_wait_ms: u64,
+    /// How long the waiting orders will take at that pace once it answers, in milliseconds.
+    pub drain_ms: u64,
+}
+
+/// All payment providers.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ProviderList {
+    /// Each.
+    pub data: Vec<Provider>,
+}
+
+/// Something in a provider's books that does not agree with the orders.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Finding {
+    /// `payment_without_order`, `order_without_payment`, `unwanted_payment`, `order_behind`, `amount_differs` or `refund_differs`.
+    pub kind: &'static str,
+    /// The order, where one is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    /// The provider's name for the payment, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// In words.
+    pub detail: String,
+    /// Whether the order was told, and mends it. What was not is for people.
+    pub repaired: bool,
+}
+
+/// What a comparison of books came to.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Reconciliation {
+    /// Whose books.
+    pub provider: String,
+    /// Orders made at or after this time.
+    pub since: String,
+    /// Payments that the provider listed.
+    pub payments: usize,
+    /// Orders that were compared.
+    pub orders: usize,
+    /// Whether both lists were read to their end; else this speaks only of what was read.
+    pub complete: bool,
+    /// What did not agree.
+    pub findings: Vec<Finding>,
+}
+
 /// A refund.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Refund {

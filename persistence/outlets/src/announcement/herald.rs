@@ -348,11 +348,8 @@ impl Herald {
                     story.tell(id, Happened::OrderRefunded { refund, amount, refunded, in_full }, telling);
                 }
                 if pending.cancels {
-                    let reason = if story.is_unpaid {
-                        CancelReason::PaymentDeclined
-                    } else {
-                        CancelReason::Requested
-                    };
+                    let reason =
+                        if story.is_unpaid { CancelReason::PaymentDeclined } else { CancelReason::Requested };
                     story.tell(id, Happened::OrderCancelled { reason }, telling);
                 }
             }

@@ -159,7 +159,9 @@ impl OrderNotes {
             }
             OrderEvent::AuthorizationVoided => {
                 self.settled_at = Some(at);
-                for cancelling in self.refunds.values_mut().filter(|refund| refund.cancels && refund.settled_at.is_none()) {
+                for cancelling in
+                    self.refunds.values_mut().filter(|refund| refund.cancels && refund.settled_at.is_none())
+                {
                     cancelling.settled_at = Some(at);
                 }
             }

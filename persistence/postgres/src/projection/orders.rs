@@ -303,7 +303,8 @@ impl Order {
                 self.set_payment(PAYMENT_REASON, Value::text(reason));
             }
             OrderEvent::AuthorizationVoided => {
-                let cancelling = self.refunds.iter_mut().find(|refund| refund.is_pending() && refund.cancels())?;
+                let cancelling =
+                    self.refunds.iter_mut().find(|refund| refund.is_pending() && refund.cancels())?;
                 // Nothing was ours, so nothing goes back but the units.
                 cancelling.set_amount(0);
                 cancelling.succeed(None, at.clone());
