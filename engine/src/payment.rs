@@ -206,8 +206,10 @@ pub type Answering<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 /// A door to a payment provider.
 ///
 /// Every call is safe to repeat with the same key; no call panics; an answer that says nothing definite is `Unknown`,
-/// never a guess; a definite answer stays true: after `Declined` or `Voided` the payment can never succeed. Deadlines,
-/// repeats, pace and the question whether the provider is up at all are the caller's business.
+/// never a guess; a definite answer stays true: after `Declined`, `Voided` or `Lost` the payment can never succeed. A
+/// payment keeps the one `reference` it was first told by, in answers, notices and lists alike: by it an order knows its
+/// own payment from one it did not ask for. Deadlines, repeats, pace and the question whether the provider is up at all
+/// are the caller's business.
 pub trait PaymentProvider: Send + Sync {
     /// The name by which checkouts choose it.
     fn name(&self) -> &'static str;

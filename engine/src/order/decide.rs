@@ -17,6 +17,9 @@ use super::{
 /// An order decision.
 type OrderDecision = Decision<OrderEvent>;
 
+/// What happens in one turn.
+type Events = SmallVec<[OrderEvent; 1]>;
+
 /// When to ask again while another request on the order runs: about one call to a provider.
 const STEP_RETRY_MS: u64 = 500;
 
@@ -132,12 +135,16 @@ impl Order {
         match outcome {
             // Nobody asked: what never left cannot be answered.
             _ if matches!(paying, Some(Paying::Deferred { .. })) => Decision::Nothing,
-            ChargeOutcome::Captured { reference } => self.placed(reference, Funds::Captured),
+            ChargeOutcome::Captured { reference } => {
+                Decision::Change(self.placed(reference, Funds::Captured))
+            }
             // Once it is being cancelled, only the cancellation's own answer counts: it lets go what is authorized.
             ChargeOutcome::Authorized { reference: _ } if paying.is_none() => Decision::Nothing,
-            ChargeOutcome::Authorized { reference } => self.placed(reference, Funds::Authorized),
+            ChargeOutcome::Authorized { reference } => {
+                Decision::Change(self.placed(reference, Funds::Authorized))
+            }
             ChargeOutcome::ActionRequired { reference, action: _ } if mutant::active(Mutant::PlaceUnpaid) => {
-                self.placed(reference, Funds::Captured)
+                Decision::Change(self.placed(reference, Funds::Captured))
             }
             ChargeOutcome::Unknown if mutant::active(Mutant::FreeOnUnknown) => {
                 Decision::change(OrderEvent::PaymentDeclined { reason: "unknown".into(), retryable: true })
@@ -189,7 +196,9 @@ impl Order {
         match self.stage {
             Stage::Voiding { .. } => match outcome {
                 VoidOutcome::Voided => Decision::change(OrderEvent::PaymentVoided),
-                VoidOutcome::AlreadyCaptured { reference } => self.placed(reference, Funds::Captured),
+                VoidOutcome::AlreadyCaptured { reference } => {
+                    Decision::Change(self.placed(reference, Funds::Captured))
+                }
                 VoidOutcome::Unknown => Decision::Nothing,
             },
             Stage::Placed if self.wants_authorization_voided() => match outcome {
@@ -235,21 +244,14 @@ impl Order {
             Standing::Open | Standing::Cancelled => None,
         };
         let asks = self.stage == Stage::Paying(Paying::ActionRequired) && paid.is_none() && ours;
-        let mut events: SmallVec<[OrderEvent; 1]> =
-            smallvec![OrderEvent::Noticed { event: event.into(), asks }];
+        let mut events: Events = smallvec![OrderEvent::Noticed { event: event.into(), asks }];
         match (self.stage, paid) {
             (Stage::Absent | Stage::Holding | Stage::Paying(Paying::Deferred { .. }), _) => {}
             // A payment over another amount is not this order's, whatever it says (law 7).
             (_, Some(_)) if news.amount != self.totals.total => {}
-            (Stage::Paying(_), Some(funds)) if ours => {
-                if let Decision::Change(placed) = self.placed(&news.reference, funds) {
-                    events.extend(placed);
-                }
-            }
+            (Stage::Paying(_), Some(funds)) if ours => events.extend(self.placed(&news.reference, funds)),
             (Stage::Voiding { .. }, Some(Funds::Captured)) if ours => {
-                if let Decision::Change(placed) = self.placed(&news.reference, Funds::Captured) {
-                    events.extend(placed);
-                }
+                events.extend(self.placed(&news.reference, Funds::Captured));
             }
             (Stage::Placed, Some(Funds::Captured)) if ours && self.funds == Funds::Authorized => {
                 events.push(OrderEvent::PaymentCaptured);
@@ -267,7 +269,7 @@ impl Order {
         Decision::Change(events)
     }
 
-    fn find_stray(&self, reference: &str, events: &mut SmallVec<[OrderEvent; 1]>) {
+    fn find_stray(&self, reference: &str, events: &mut Events) {
         let known = self.strays.iter().any(|stray| stray.reference == reference);
         if !known && self.strays.len() < STRAYS_MAX {
             events.push(OrderEvent::StrayFound { reference: reference.into() });
@@ -276,8 +278,8 @@ impl Order {
 
     /// The money is ours or held for us: the order stands, and is called off again where its owner had asked for that
     /// meanwhile.
-    fn placed(&self, reference: &str, funds: Funds) -> OrderDecision {
-        let mut events: SmallVec<[OrderEvent; 1]> = SmallVec::new();
+    fn placed(&self, reference: &str, funds: Funds) -> Events {
+        let mut events = Events::new();
         if funds == Funds::Authorized {
             events.push(OrderEvent::PaymentAuthorized { reference: reference.into() });
         }
@@ -285,7 +287,7 @@ impl Order {
         if let Stage::Voiding { by_request: true, refund } = self.stage {
             events.push(OrderEvent::CancelRequested { refund });
         }
-        Decision::Change(events)
+        events
     }
 
     fn decide_refund_answered(&self, refund: RefundId, outcome: &RefundOutcome) -> OrderDecision {
@@ -396,7 +398,7 @@ impl Order {
             return Err(self.illegal("cancel", "a refund is under way; try again when it is done"));
         }
         self.free_for_a_refund("cancel", refund)?;
-        let mut events: SmallVec<[OrderEvent; 1]> = smallvec![OrderEvent::CancelRequested { refund }];
+        let mut events: Events = smallvec![OrderEvent::CancelRequested { refund }];
         if self.unreserved_money() == 0 {
             events.push(OrderEvent::RefundSucceeded { refund, reference: None });
         }
@@ -470,7 +472,7 @@ impl Order {
             let message = "a refund gives back money or units; name one";
             return Err(invalid("/amount", "out_of_range", message));
         }
-        let mut events: SmallVec<[OrderEvent; 1]> = smallvec![OrderEvent::RefundRequested {
+        let mut events: Events = smallvec![OrderEvent::RefundRequested {
             refund,
             amount: Money::new(amount, self.captured.currency),
             lines,

@@ -42,6 +42,10 @@ impl Order {
                 self.settle_payers(|order| Ok(order.checkout_answer(CheckoutResult::PaymentPending)))
             }
             OrderEvent::PaymentResumed => {
+                assert!(
+                    matches!(self.stage, Stage::Paying(Paying::Deferred { .. })),
+                    "law 8: what is resumed was put off"
+                );
                 self.stage = Stage::Paying(Paying::Asked);
                 self.pinned_from = recorded.at;
                 Folded::default()

@@ -21,8 +21,8 @@ use crate::world::OrderedMap;
 
 type Visited<T> = IndexSet<T, foldhash::fast::FixedState>;
 
-/// Most messages that are under way at a time.
-const FLIGHTS_MAX: usize = 2;
+/// Most messages that are under way at a time in the deepest exploration.
+const FLIGHTS_MAX: usize = 3;
 const DEFER_MS: u64 = 10;
 const SECOND: &str = "other";
 const CANCELLING: RefundId = RefundId(9);
@@ -320,9 +320,11 @@ enum Step {
     Crash,
 }
 
-/// What may go wrong in one exploration.
-#[derive(Clone, Copy, Default)]
-struct Faults {
+/// What may go wrong in one exploration, and how much of it at a time.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// Messages under way at a time, at most [`FLIGHTS_MAX`].
+    flights: usize,
     crashes: u8,
     free: bool,
     /// A payment may come that nobody asked for; then the order's own does not drift, and answers arrive once.
@@ -331,6 +333,8 @@ struct Faults {
     /// tell of money that an order that is off does not want.
     forgets: bool,
 }
+
+const USUAL: Scope = Scope { flights: 2, crashes: 1, free: false, second: false, forgets: false };
 
 /// An order with what is asked of it again and again.
 struct Known {
@@ -349,7 +353,7 @@ struct Turned {
 }
 
 struct Explorer {
-    faults: Faults,
+    scope: Scope,
     orders: OrderedMap<Vec<u8>, Known>,
     turns: OrderedMap<(usize, Said, bool), Turned>,
     visited: Visited<World>,
@@ -361,9 +365,9 @@ struct Explorer {
 }
 
 impl Explorer {
-    fn new(faults: Faults) -> Self {
+    fn new(scope: Scope) -> Self {
         Self {
-            faults,
+            scope,
             orders: OrderedMap::default(),
             turns: OrderedMap::default(),
             visited: Visited::default(),
@@ -391,9 +395,9 @@ impl Explorer {
             cart: None,
             flights: [None; FLIGHTS_MAX],
             waiting: 0,
-            crashes_left: self.faults.crashes,
+            crashes_left: self.scope.crashes,
         };
-        let start = Said::Start { free: self.faults.free };
+        let start = Said::Start { free: self.scope.free };
         let started = self.turn(absent, start);
         self.visited.insert(started);
         self.trail.push((0, Step::Happens(start)));
@@ -524,7 +528,7 @@ impl Explorer {
                 Some(Flight::Answer { work, said, copy }) => {
                     let arrived = self.turn(world.with(slot, None), said);
                     next.push((Step::Arrives(said), arrived));
-                    if self.faults.second {
+                    if self.scope.second {
                         // Lost or doubled is what the other explorations are about.
                     } else if copy {
                         next.push((Step::IsLost(world.flights[slot].unwrap()), world.with(slot, None)));
@@ -539,13 +543,13 @@ impl Explorer {
         for said in self.calls(&world) {
             next.push((Step::Happens(said), self.turn(world, said)));
         }
-        let drifts = if self.faults.second { &[] } else { world.payment.drifts() };
+        let drifts = if self.scope.second { &[] } else { world.payment.drifts() };
         for payment in drifts {
             let mut drifted = world;
             drifted.becomes(*payment);
             next.push((Step::Drifts(*payment), drifted));
         }
-        if self.faults.second && world.second == Payment::Unseen && self.tells_apart(&world) {
+        if self.scope.second && world.second == Payment::Unseen && self.tells_apart(&world) {
             for second in [Payment::Authorized, Payment::Captured] {
                 next.push((Step::SecondComes(second), World { second, ..world }));
             }
@@ -597,7 +601,8 @@ impl Explorer {
 
     /// Each step that is wanted and not under way: requests leave, our own steps are done on the spot.
     fn start_work(&self, world: World, next: &mut Vec<(Step, World)>) {
-        let Some(slot) = world.flights.iter().position(Option::is_none) else {
+        let free = world.flights.iter().flatten().count() < self.scope.flights;
+        let Some(slot) = world.flights.iter().position(Option::is_none).filter(|_| free) else {
             return;
         };
         for &work in self.orders[world.order].work.iter().filter(|work| !world.is_under_way(**work)) {
@@ -650,7 +655,7 @@ impl Explorer {
                     done.becomes(*payment);
                     result(done, Said::Answered(call, *payment));
                 }
-                if self.faults.forgets && call == Call::Void && world.payment == Payment::Unseen {
+                if self.scope.forgets && call == Call::Void && world.payment == Payment::Unseen {
                     let forgot = World { forgot: true, ..world };
                     result(forgot, Said::Answered(call, Payment::Cancelled));
                 }
@@ -850,9 +855,9 @@ fn done(world: World, work: Work) -> SmallVec<[(World, Said); 3]> {
 }
 
 /// Explores, and fails if less was seen than there is to see: what visits little proves little.
-fn explore(faults: Faults, worlds_min: usize, events: usize) {
+fn explore(scope: Scope, worlds_min: usize, events: usize) {
     let began = std::time::Instant::now();
-    let mut explorer = Explorer::new(faults);
+    let mut explorer = Explorer::new(scope);
     let worlds = explorer.explore();
     let (orders, turns) = (explorer.orders.len(), explorer.turns.len());
     let (kinds, took) = (explorer.kinds.len(), began.elapsed());
@@ -863,20 +868,42 @@ fn explore(faults: Faults, worlds_min: usize, events: usize) {
 
 #[test]
 fn no_interleaving_with_a_crash_breaks_a_law() {
-    explore(Faults { crashes: 1, ..Faults::default() }, 200_000, 27);
+    explore(USUAL, 200_000, 27);
 }
 
 #[test]
 fn no_interleaving_with_a_second_payment_breaks_a_law() {
-    explore(Faults { second: true, ..Faults::default() }, 250_000, 28);
+    explore(Scope { second: true, crashes: 0, ..USUAL }, 250_000, 28);
 }
 
 #[test]
 fn a_payment_that_comes_after_its_order_is_off_goes_back_in_every_interleaving() {
-    explore(Faults { crashes: 1, forgets: true, ..Faults::default() }, 230_000, 27);
+    explore(Scope { forgets: true, ..USUAL }, 230_000, 27);
 }
 
 #[test]
 fn no_interleaving_of_a_free_order_breaks_a_law() {
-    explore(Faults { crashes: 1, free: true, ..Faults::default() }, 500, 11);
+    explore(Scope { free: true, ..USUAL }, 500, 11);
+}
+
+#[test]
+#[ignore = "the same with three messages under way, or two crashes: five million worlds, a minute and a half"]
+fn no_deeper_interleaving_breaks_a_law() {
+    explore(Scope { flights: 3, ..USUAL }, 1_900_000, 27);
+    explore(Scope { flights: 3, forgets: true, ..USUAL }, 2_300_000, 27);
+    explore(Scope { crashes: 2, ..USUAL }, 300_000, 27);
+}
+
+/// The seeded bugs of payments: each is met in some interleaving.
+#[cfg(feature = "mutants")]
+#[test]
+fn a_seeded_bug_is_met_in_some_interleaving() {
+    use crate::mutant::{Mutant, set};
+
+    for mutant in [Mutant::FreeOnUnknown, Mutant::PlaceUnpaid, Mutant::ExpirePinned] {
+        set(Some(mutant));
+        let outcome = catch_unwind(|| Explorer::new(USUAL).explore());
+        set(None);
+        assert!(outcome.is_err(), "{} is met nowhere", mutant.name());
+    }
 }
