@@ -9,5 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing))]
 
 pub mod fake;
+#[cfg(feature = "paypal")]
+pub mod paypal;
 
 pub use fake::Fake;
