@@ -20,8 +20,8 @@
 //!    of an authorization or capture is read from the order when it is needed, so a restart forgets nothing.
 //! 2. Money is held only by our own authorizing, which follows a reading that says `APPROVED`. So an order that nobody
 //!    authorizes costs nobody anything, and one whose id we never learnt cannot be paid: nobody was sent to its page.
-//! 3. Every request that changes something bears a `PayPal-Request-Id` made of the payment's key and the step. PayPal
-//!    keeps it six hours for orders and 45 days for payments; where it has forgotten, the order's state refuses the
+//! 3. Every request that changes something bears a `PayPal-Request-Id` made of the payment's key, the step and what
+//!    it is done to (43 characters of key leave room: PayPal takes 108). PayPal keeps it six hours for orders and 45 days for payments; where it has forgotten, the order's state refuses the
 //!    second effect, and `invoice_id` (our order) and the refund's `custom_id` (its key) are guards behind that.
 //! 4. `Unknown` is the answer to silence, 401, 403, 408, 409, 429, every 5xx, and to states that this file does not know.
 //!    A refusal is definite only where it names an issue or is one of PayPal's for this very request (400, 422).

@@ -86,7 +86,7 @@ impl Core {
     /// Authorizes an approved order.
     async fn take(&self, request: &ChargeRequest, order: &Order) -> ChargeOutcome {
         let path = format!("/v2/checkout/orders/{}/authorize", order.id);
-        let key = format!("{}:authorize", request.key);
+        let key = format!("{}:authorize:{}", request.key, order.id);
         let refusal = match self.door.ask::<Order>(&Call::post(&path, &key, &json!({}))).await {
             Ok(taken) => {
                 let stage = stage(&taken);
@@ -122,7 +122,7 @@ impl Core {
         };
         let Ok(amount) = amounts::write(request.amount) else { return CaptureOutcome::Unknown };
         let path = format!("/v2/payments/authorizations/{authorization}/capture");
-        let key = format!("{}:capture", request.key);
+        let key = format!("{}:capture:{authorization}", request.key);
         let body = json!({ "amount": amount, "final_capture": true });
         let refusal = match self.door.ask::<Payment>(&Call::post(&path, &key, &body)).await {
             Ok(capture) => {
@@ -204,7 +204,7 @@ impl Core {
     /// Voids an authorization.
     async fn let_go(&self, request: &ChargeRequest, authorization: &str, reference: &str) -> VoidOutcome {
         let path = format!("/v2/payments/authorizations/{authorization}/void");
-        let key = format!("{}:void", request.key);
+        let key = format!("{}:void:{authorization}", request.key);
         match self.door.tell(&Call::post(&path, &key, &json!({}))).await {
             Ok(()) => VoidOutcome::Voided,
             Err(Failed::Refused(refusal)) if refusal.names(&NOTHING_HELD) => VoidOutcome::Voided,
