@@ -30,7 +30,10 @@ pub(super) fn write(money: Money) -> Result<Amount, NotWhole> {
     let digits = format!("{:0width$}", kept.unsigned_abs(), width = places.saturating_add(1));
     let (whole, part) = digits.split_at(digits.len().saturating_sub(places));
     let point = if places == 0 { "" } else { "." };
-    Ok(Amount { currency_code: money.currency.code().to_owned(), value: format!("{sign}{whole}{point}{part}") })
+    Ok(Amount {
+        currency_code: money.currency.code().to_owned(),
+        value: format!("{sign}{whole}{point}{part}"),
+    })
 }
 
 /// The amount in minor units; `None` where the text is no amount of a currency that we know.

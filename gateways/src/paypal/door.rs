@@ -198,15 +198,15 @@ impl Door {
             Err(Failed::Silent) => return Err(Failed::Silent),
         };
         let Ok(answer) = serde_json::from_slice::<TokenAnswer>(&body) else {
-            tracing::error!("PayPal's access token is not what its documentation describes; is the API base right?");
+            tracing::error!(
+                "PayPal's access token is not what its documentation describes; is the API base right?"
+            );
             return Err(Failed::Silent);
         };
         let lasts = Duration::from_secs(answer.expires_in).saturating_sub(TOKEN_MARGIN);
         let value: Arc<str> = Arc::from(answer.access_token);
-        *held = Some(Token {
-            value: Arc::clone(&value),
-            until: asked_at.checked_add(lasts).unwrap_or(asked_at),
-        });
+        *held =
+            Some(Token { value: Arc::clone(&value), until: asked_at.checked_add(lasts).unwrap_or(asked_at) });
         Ok(value)
     }
 }
@@ -238,7 +238,8 @@ fn rooted(error: &reqwest::Error) -> String {
 /// What an answer's status says.
 async fn classified(path: &str, response: Response) -> Result<BytesMut, Failed> {
     let status = response.status();
-    let debug_id = response.headers().get("paypal-debug-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let debug_id =
+        response.headers().get("paypal-debug-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let debug_id = debug_id.unwrap_or_default();
     let Some(body) = whole(path, response).await else { return Err(Failed::Silent) };
     if status.is_success() {
@@ -260,7 +261,8 @@ async fn classified(path: &str, response: Response) -> Result<BytesMut, Failed> 
             Err(Failed::Silent)
         }
         (403, _) => {
-            let remedy = "enable the feature for the app at developer.paypal.com, and wait for a new access token";
+            let remedy =
+                "enable the feature for the app at developer.paypal.com, and wait for a new access token";
             tracing::error!(path, issue, debug_id, "PayPal's app may not do this: {remedy}");
             Err(Failed::Silent)
         }

@@ -162,13 +162,15 @@ impl Core {
             Stage::Captured { .. } => Standing::Captured,
             Stage::Held { .. } | Stage::Arriving { .. } => Standing::Authorized,
             Stage::Denied | Stage::Over => Standing::Cancelled,
-            Stage::Waiting { .. } | Stage::Approved | Stage::Examined { .. } | Stage::Strange => Standing::Open,
+            Stage::Waiting { .. } | Stage::Approved | Stage::Examined { .. } | Stage::Strange => {
+                Standing::Open
+            }
         };
         let sum = |payments: &mut dyn Iterator<Item = &Payment>, states: &[&str]| {
             let amounts = payments.filter(|payment| states.contains(&payment.status.as_str()));
-            amounts.filter_map(|payment| amounts::read(payment.amount.as_ref()?)).fold(0_i64, |sum, money| {
-                sum.saturating_add(money.amount)
-            })
+            amounts
+                .filter_map(|payment| amounts::read(payment.amount.as_ref()?))
+                .fold(0_i64, |sum, money| sum.saturating_add(money.amount))
         };
         let came = ["COMPLETED", "PARTIALLY_REFUNDED", "REFUNDED"];
         let captured = sum(&mut units.clone().flat_map(|unit| &unit.payments.captures), &came);

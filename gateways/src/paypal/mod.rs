@@ -134,7 +134,9 @@ pub enum OptionsError {
         base: String,
     },
     /// Where PayPal should send shoppers is no URL.
-    #[error("PayPal's {what} {url:?} must be a whole URL of the shop, https://…; {{order}} in it becomes the order's id")]
+    #[error(
+        "PayPal's {what} {url:?} must be a whole URL of the shop, https://…; {{order}} in it becomes the order's id"
+    )]
     ShopPage {
         /// Which.
         what: &'static str,

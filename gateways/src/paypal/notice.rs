@@ -78,7 +78,10 @@ impl Core {
             Ok(_) => return Err(NoticeError::BadSignature),
             Err(Failed::Refused(refusal)) => {
                 let issue = refusal.issue();
-                tracing::warn!(issue, "PayPal cannot judge a webhook; is the webhook id the id of this webhook?");
+                tracing::warn!(
+                    issue,
+                    "PayPal cannot judge a webhook; is the webhook id the id of this webhook?"
+                );
                 return Err(NoticeError::BadSignature);
             }
             Err(Failed::Silent) => return Err(NoticeError::Unproved),

@@ -63,7 +63,10 @@ impl Core {
             // Made before with other words (a return URL that was changed since): nobody was shown that order, so a
             // new attempt under a new key is safe, and this one is over.
             Err(Failed::Refused(refusal)) if refusal.names(&["DUPLICATE_REQUEST_ID"]) => {
-                ChargeOutcome::Declined { reason: "PayPal could not be asked again; pay anew".to_owned(), retryable: true }
+                ChargeOutcome::Declined {
+                    reason: "PayPal could not be asked again; pay anew".to_owned(),
+                    retryable: true,
+                }
             }
             Err(Failed::Refused(refusal)) => {
                 blame(&refusal, "create an order");
@@ -112,10 +115,15 @@ impl Core {
     /// Captures the order's authorization, all of it.
     pub(super) async fn capture(&self, request: &ChargeRequest, reference: &str) -> CaptureOutcome {
         let authorization = match self.read(request, reference).await {
-            Read::Order(_, Stage::Held { authorization } | Stage::Examined { authorization }) => authorization,
+            Read::Order(_, Stage::Held { authorization } | Stage::Examined { authorization }) => {
+                authorization
+            }
             Read::Order(_, stage) => return kept(reference, &stage),
             Read::Missing => {
-                tracing::error!(reference, "PayPal does not know a payment that is to be captured: {ANOTHER_ACCOUNT}");
+                tracing::error!(
+                    reference,
+                    "PayPal does not know a payment that is to be captured: {ANOTHER_ACCOUNT}"
+                );
                 return CaptureOutcome::Unknown;
             }
             Read::Unknown => return CaptureOutcome::Unknown,
@@ -128,7 +136,9 @@ impl Core {
             Ok(capture) => {
                 return match capture.status.as_str() {
                     "COMPLETED" | "PARTIALLY_REFUNDED" | "REFUNDED" => CaptureOutcome::Captured,
-                    "DECLINED" | "FAILED" => self.give_up(request, &authorization, "INSTRUMENT_DECLINED").await,
+                    "DECLINED" | "FAILED" => {
+                        self.give_up(request, &authorization, "INSTRUMENT_DECLINED").await
+                    }
                     _ => kept(reference, &Stage::Arriving { reason: reason(&capture) }),
                 };
             }
@@ -148,7 +158,11 @@ impl Core {
         if is_payers(issue) {
             return self.give_up(request, &authorization, issue).await;
         }
-        tracing::error!(reference, issue, "PayPal refuses a capture, and it will be asked again; see the app and account");
+        tracing::error!(
+            reference,
+            issue,
+            "PayPal refuses a capture, and it will be asked again; see the app and account"
+        );
         CaptureOutcome::Unknown
     }
 
@@ -214,7 +228,11 @@ impl Core {
                 VoidOutcome::AlreadyCaptured { reference: reference.to_owned() }
             }
             Err(Failed::Refused(refusal)) => {
-                tracing::error!(authorization, issue = refusal.issue(), "PayPal refuses to void, and will be asked again");
+                tracing::error!(
+                    authorization,
+                    issue = refusal.issue(),
+                    "PayPal refuses to void, and will be asked again"
+                );
                 VoidOutcome::Unknown
             }
             Err(Failed::Silent) => VoidOutcome::Unknown,
@@ -254,7 +272,10 @@ impl Core {
                 }
             }
             Read::Missing => {
-                tracing::error!(reference, "PayPal does not know a payment that is to be refunded: {ANOTHER_ACCOUNT}");
+                tracing::error!(
+                    reference,
+                    "PayPal does not know a payment that is to be refunded: {ANOTHER_ACCOUNT}"
+                );
                 return RefundOutcome::Unknown;
             }
             Read::Unknown => return RefundOutcome::Unknown,
@@ -294,7 +315,11 @@ impl Core {
         }
         let stage = stage(&order);
         if stage == Stage::Strange {
-            tracing::error!(paypal = order.id, status = order.status, "PayPal's order is in a state we do not know");
+            tracing::error!(
+                paypal = order.id,
+                status = order.status,
+                "PayPal's order is in a state we do not know"
+            );
         }
         Read::Order(order, stage)
     }
@@ -309,7 +334,10 @@ fn ran_out(request: &ChargeRequest, reference: &str) -> bool {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let ran_out = Duration::from_millis(request.asked_at.0).saturating_add(UNAPPROVED_KEPT) <= now;
     if !ran_out {
-        tracing::error!(reference, "PayPal does not know an order of less than three hours: {ANOTHER_ACCOUNT}");
+        tracing::error!(
+            reference,
+            "PayPal does not know an order of less than three hours: {ANOTHER_ACCOUNT}"
+        );
     }
     ran_out
 }
@@ -348,7 +376,11 @@ fn kept(reference: &str, stage: &Stage) -> CaptureOutcome {
         Stage::Captured { .. } => CaptureOutcome::Captured,
         Stage::Denied | Stage::Over => lost("the payment was cancelled or ran out at PayPal"),
         Stage::Arriving { reason } => {
-            tracing::warn!(reference, reason, "a captured payment has not arrived at PayPal; see the account");
+            tracing::warn!(
+                reference,
+                reason,
+                "a captured payment has not arrived at PayPal; see the account"
+            );
             CaptureOutcome::Unknown
         }
         Stage::Waiting { .. } | Stage::Approved => {

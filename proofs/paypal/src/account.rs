@@ -219,7 +219,11 @@ impl Account {
     ) -> Done {
         let place = key.map(|key| (path.to_owned(), key.to_owned()));
         if let Some((first, id)) = place.as_ref().and_then(|place| self.keys.get(place)) {
-            return if first == body { Ok((id.clone(), false)) } else { Err(refused("DUPLICATE_REQUEST_ID")) };
+            return if first == body {
+                Ok((id.clone(), false))
+            } else {
+                Err(refused("DUPLICATE_REQUEST_ID"))
+            };
         }
         if let Some(at) = self.refusals.iter().position(|(refused, _)| *refused == step) {
             return Err(refused(&self.refusals.remove(at).1));
@@ -243,7 +247,9 @@ impl Account {
         if !["AUTHORIZE", "CAPTURE"].contains(&wanted.intent.as_str()) {
             return Err(malformed("INVALID_PARAMETER_VALUE"));
         }
-        let [unit] = wanted.purchase_units.as_slice() else { return Err(malformed("INVALID_ARRAY_MIN_ITEMS")) };
+        let [unit] = wanted.purchase_units.as_slice() else {
+            return Err(malformed("INVALID_ARRAY_MIN_ITEMS"));
+        };
         unit.amount.checked()?;
         let page = |name: &str| {
             let path = format!("/paypal/experience_context/{name}");
@@ -318,7 +324,8 @@ impl Account {
             let other = self.orders.get(&payment.order);
             payment.kind == Kind::Authorization
                 && !["VOIDED", "DENIED"].contains(&payment.status.as_str())
-                && other.is_some_and(|other| !other.invoice_id.is_empty() && other.invoice_id == order.invoice_id)
+                && other
+                    .is_some_and(|other| !other.invoice_id.is_empty() && other.invoice_id == order.invoice_id)
         });
         if used {
             return Err(refused("DUPLICATE_INVOICE_ID"));
@@ -433,7 +440,8 @@ impl Account {
     ) -> String {
         let id = self.id();
         let (order, parent) = (order.to_owned(), parent.to_owned());
-        let payment = Payment { id: id.clone(), kind, order, parent, status, amount, custom_id, created: now() };
+        let payment =
+            Payment { id: id.clone(), kind, order, parent, status, amount, custom_id, created: now() };
         self.payments.insert(id.clone(), payment);
         id
     }

@@ -56,7 +56,10 @@ pub(crate) async fn answer(request: HttpRequest, body: Bytes, shared: Data<Arc<S
             Err(failure) => reply(failure.status, &show::failure(&failure)),
         }
     } else {
-        reply(401, &json!({"error": "invalid_token", "error_description": "Token signature verification failed"}))
+        reply(
+            401,
+            &json!({"error": "invalid_token", "error_description": "Token signature verification failed"}),
+        )
     };
     if strike.hangs {
         std::future::pending::<()>().await;
@@ -123,9 +126,7 @@ fn route(
             payment(account, Kind::Refund, done)
         }
         ("POST", ["v1", "notifications", "verify-webhook-signature"]) => match webhooks::verify(body) {
-            Some(ours) => {
-                Ok((200, json!({"verification_status": if ours { "SUCCESS" } else { "FAILURE" }})))
-            }
+            Some(ours) => Ok((200, json!({"verification_status": if ours { "SUCCESS" } else { "FAILURE" }}))),
             None => Err(malformed("VALIDATION_ERROR")),
         },
         ("GET", ["v1", "reporting", "transactions"]) => transactions(account, parameters),
@@ -182,9 +183,13 @@ fn transactions(account: &Account, parameters: &Parameters) -> Result<(u16, Valu
 
 /// An access token for who knows the secret.
 fn token(shared: &Shared, request: &HttpRequest, body: &Bytes) -> HttpResponse {
-    let wanted = format!("Basic {}", base64(format!("{}:{}", shared.client_id, shared.client_secret).as_bytes()));
+    let wanted =
+        format!("Basic {}", base64(format!("{}:{}", shared.client_id, shared.client_secret).as_bytes()));
     if header(request, "authorization") != Some(wanted.as_str()) {
-        return reply(401, &json!({"error": "invalid_client", "error_description": "Client Authentication failed"}));
+        return reply(
+            401,
+            &json!({"error": "invalid_client", "error_description": "Client Authentication failed"}),
+        );
     }
     if body.as_ref() != b"grant_type=client_credentials" {
         return reply(400, &json!({"error": "unsupported_grant_type"}));
@@ -231,11 +236,15 @@ fn shop(shared: &Shared, method: &Method, parameters: &Parameters) -> HttpRespon
     let Ok(order) = order else { return reply(404, &json!({"message": "no such order"})) };
     if method != Method::POST {
         let form = |approve: bool, says: &str| {
-            format!("<form method=post action=\"?token={token}&approve={approve}\"><button>{says}</button></form>")
+            format!(
+                "<form method=post action=\"?token={token}&approve={approve}\"><button>{says}</button></form>"
+            )
         };
         let forms = format!("{}{}", form(true, "Pay now"), form(false, "Cancel"));
         let (value, currency) = (&order.amount.value, &order.amount.currency_code);
-        let page = format!("<!doctype html><title>PayPal</title><h1>PayPal (stand-in)</h1><p>{value} {currency}{forms}");
+        let page = format!(
+            "<!doctype html><title>PayPal</title><h1>PayPal (stand-in)</h1><p>{value} {currency}{forms}"
+        );
         return HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page);
     }
     let approves = parameters.get("approve").is_some_and(|said| said == "true");
@@ -252,7 +261,9 @@ fn shop(shared: &Shared, method: &Method, parameters: &Parameters) -> HttpRespon
     }
     let joint = if page.contains('?') { '&' } else { '?' };
     let payer = if approves { "&PayerID=STANDINPAYER" } else { "" };
-    HttpResponse::SeeOther().insert_header(("Location", format!("{page}{joint}token={token}{payer}"))).finish()
+    HttpResponse::SeeOther()
+        .insert_header(("Location", format!("{page}{joint}token={token}{payer}")))
+        .finish()
 }
 
 fn header<'request>(request: &'request HttpRequest, name: &str) -> Option<&'request str> {

@@ -30,7 +30,8 @@ impl Webhook {
 
 /// Signs a body.
 pub(crate) fn sign(id: &str, body: &str) -> Webhook {
-    let time = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
+    let time =
+        jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default().to_string();
     let signature = signature(id, &time, WEBHOOK_ID, body);
     let headers = [
         ("paypal-transmission-id", id),

@@ -24,7 +24,8 @@ impl Client {
         // `stand-in-client:stand-in-secret`.
         assert_eq!((CLIENT_ID, CLIENT_SECRET), ("stand-in-client", "stand-in-secret"));
         let basic = "Authorization: Basic c3RhbmQtaW4tY2xpZW50OnN0YW5kLWluLXNlY3JldA==";
-        let answer = client.ask("POST", "/v1/oauth2/token", &[basic], "grant_type=client_credentials").unwrap();
+        let answer =
+            client.ask("POST", "/v1/oauth2/token", &[basic], "grant_type=client_credentials").unwrap();
         client.token = answer.body["access_token"].as_str().unwrap().to_owned();
         client
     }
@@ -85,7 +86,10 @@ fn a_request_id_has_one_effect_on_a_path_and_answers_the_latest_state() {
     let id = client.order("k1", "O1");
     paypal.approve(&id).unwrap();
     let again = client.post("/v2/checkout/orders", "k1", &order("O1", "19.99"));
-    assert_eq!((again.status, &again.body["id"], &again.body["status"]), (200, &json!(id), &json!("APPROVED")));
+    assert_eq!(
+        (again.status, &again.body["id"], &again.body["status"]),
+        (200, &json!(id), &json!("APPROVED"))
+    );
     let other = client.post("/v2/checkout/orders", "k1", &order("O1", "20.00"));
     assert_eq!(issue(&other), (422, "DUPLICATE_REQUEST_ID"));
     let nameless = client.ask("POST", "/v2/checkout/orders", &[], &order("O1", "1.00").to_string()).unwrap();
@@ -112,7 +116,10 @@ fn money_moves_by_the_books() {
     let pounds = |value: &str| json!({"amount": {"currency_code": "GBP", "value": value}});
     assert_eq!(issue(&client.post(&capture, "c0", &pounds("20.00"))), (422, "MAX_CAPTURE_AMOUNT_EXCEEDED"));
     assert_eq!(client.post(&capture, "c1", &pounds("19.99")).status, 201);
-    assert_eq!(issue(&client.post(&capture, "c2", &pounds("19.99"))), (422, "AUTHORIZATION_ALREADY_CAPTURED"));
+    assert_eq!(
+        issue(&client.post(&capture, "c2", &pounds("19.99"))),
+        (422, "AUTHORIZATION_ALREADY_CAPTURED")
+    );
     let void = format!("/v2/payments/authorizations/{held}/void");
     assert_eq!(issue(&client.post(&void, "v1", &json!({}))), (422, "PREVIOUSLY_CAPTURED"));
     let captured = paypal.ledger().captures[0].id.clone();
@@ -211,14 +218,19 @@ fn the_program_starts_says_where_and_lets_a_shopper_pay() {
             said.split("http://").nth(1).and_then(|rest| rest.split(',').next()).unwrap().parse().unwrap();
         let mut client = Client { address, token: String::new() };
         let basic = "Authorization: Basic c3RhbmQtaW4tY2xpZW50OnN0YW5kLWluLXNlY3JldA==";
-        let token = client.ask("POST", "/v1/oauth2/token", &[basic], "grant_type=client_credentials").unwrap();
+        let token =
+            client.ask("POST", "/v1/oauth2/token", &[basic], "grant_type=client_credentials").unwrap();
         client.token = token.body["access_token"].as_str().unwrap().to_owned();
         let id = client.order("k1", "O1");
         let page = format!("/checkoutnow?token={id}");
         assert_eq!(client.get(&page).status, 200);
         let paid = client.ask("POST", &format!("{page}&approve=true"), &[], "").unwrap();
         assert_eq!(paid.status, 303);
-        assert!(paid.head.to_lowercase().contains(&format!("https://shop.example/?a=b&token={}", id.to_lowercase())));
+        assert!(
+            paid.head
+                .to_lowercase()
+                .contains(&format!("https://shop.example/?a=b&token={}", id.to_lowercase()))
+        );
         let ledger = client.get("/_stand-in/ledger").body;
         assert_eq!(ledger["orders"][0]["status"], "APPROVED");
         let bad = client.ask("POST", "/_stand-in/faults", &[], r#"{"lost_reply_rate":2}"#).unwrap();

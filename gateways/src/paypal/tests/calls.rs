@@ -211,7 +211,12 @@ async fn a_void_forbids_an_authorization_that_is_still_on_its_way() {
         &serde_json::json!({}),
     );
     let path = late.path.to_owned();
-    let late = shop.paypal.core.door.ask::<serde_json::Value>(&super::super::door::Call { path: &path, ..late }).await;
+    let late = shop
+        .paypal
+        .core
+        .door
+        .ask::<serde_json::Value>(&super::super::door::Call { path: &path, ..late })
+        .await;
     assert!(late.is_err(), "{late:?}");
     assert_eq!(shop.counts(), [1, 0, 0, 0]);
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use doorbuster_engine::payment::{CaptureOutcome, ChargeOutcome, PaymentProvider as _, RefundOutcome, VoidOutcome};
+use doorbuster_engine::payment::{
+    CaptureOutcome, ChargeOutcome, PaymentProvider as _, RefundOutcome, VoidOutcome,
+};
 use doorbuster_paypal_stand_in::{self as stand_in, Faults};
 
 use super::{Shop, capture_word, charge, options, refund_word, shop, shop_with, void_word, word};
@@ -30,7 +32,8 @@ async fn a_lost_reply_asked_again_has_one_effect() {
         let (shop, request) = (shop(), charge(1));
         shop.there.set_faults(once(CREATE, change));
         assert_eq!(shop.paypal.authorize(&request).await, ChargeOutcome::Unknown, "{label}");
-        let ChargeOutcome::ActionRequired { reference, .. } = shop.paypal.look_up(&request, None).await else {
+        let ChargeOutcome::ActionRequired { reference, .. } = shop.paypal.look_up(&request, None).await
+        else {
             panic!("{label}: nothing found");
         };
         shop.there.approve(&reference).unwrap();
@@ -125,7 +128,11 @@ async fn an_answer_that_does_not_come_in_time_is_unknown() {
     let shop = shop_with(|options| options.timeout = Duration::from_millis(150));
     let request = charge(1);
     let reference = shop.approved(&request).await;
-    shop.there.set_faults(Faults { hang_rate: 1.0, path: Some("/authorize".to_owned()), ..Faults::default() });
+    shop.there.set_faults(Faults {
+        hang_rate: 1.0,
+        path: Some("/authorize".to_owned()),
+        ..Faults::default()
+    });
     assert_eq!(shop.paypal.confirm(&request, &reference).await, ChargeOutcome::Unknown);
     shop.there.set_faults(Faults::default());
     assert_eq!(word(&shop.paypal.confirm(&request, &reference).await), "authorized");
@@ -159,7 +166,10 @@ async fn a_refusal_that_is_not_paypals_is_unknown() {
                 } else {
                     (status, "<html>the proxy is sorry</html>")
                 };
-                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
                 // The client may have left.
                 let _ = line.write_all(format!("{head}{body}").as_bytes()).await;
             }
@@ -193,7 +203,8 @@ async fn one_token_is_fetched_for_all_and_a_fresh_one_where_it_was_revoked() {
 async fn a_token_is_replaced_before_its_end() {
     // It is said to last as long as the margin: already too late to use again.
     for (token_lasts_s, fetched) in [(60, 3), (61, 1), (0, 3)] {
-        let there = stand_in::PayPal::start_with(&stand_in::Options { token_lasts_s, ..Default::default() }).unwrap();
+        let there =
+            stand_in::PayPal::start_with(&stand_in::Options { token_lasts_s, ..Default::default() }).unwrap();
         let paypal = PayPal::new(options(&there.url())).unwrap();
         for number in 1..=3 {
             assert_eq!(word(&paypal.authorize(&charge(number)).await), "action");
@@ -244,8 +255,9 @@ async fn many_payments_through_bad_weather_end_as_the_ledger_says() {
                 return;
             }
             while paypal.capture(&request, &reference).await != CaptureOutcome::Captured {}
-            while refund_word(&paypal.refund(&request, &reference, &format!("r{number}"), request.amount).await)
-                != "refunded"
+            while refund_word(
+                &paypal.refund(&request, &reference, &format!("r{number}"), request.amount).await,
+            ) != "refunded"
             {}
         }));
     }

@@ -76,7 +76,12 @@ fn an_orders_stage_is_read_off_its_payments_before_itself() {
         ("no page", "CREATED", r#""links":[]"#.to_owned(), Stage::Waiting { page: None }),
         ("approved", "APPROVED", r#""intent":"AUTHORIZE""#.to_owned(), Stage::Approved),
         ("forbidden", "APPROVED", r#""intent":"CAPTURE""#.to_owned(), Stage::Over),
-        ("forbidden before approval", "PAYER_ACTION_REQUIRED", r#""intent":"CAPTURE""#.to_owned(), Stage::Over),
+        (
+            "forbidden before approval",
+            "PAYER_ACTION_REQUIRED",
+            r#""intent":"CAPTURE""#.to_owned(),
+            Stage::Over,
+        ),
         ("voided order", "VOIDED", open.to_owned(), Stage::Over),
         ("done without payments", "COMPLETED", open.to_owned(), Stage::Strange),
         ("of tomorrow", "FROZEN", open.to_owned(), Stage::Strange),
@@ -150,7 +155,12 @@ fn options_that_cannot_work_are_refused_with_their_remedy() {
         let said = PayPal::new(options).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(said.contains(remedy), "{label}: {said:?}");
     }
-    for base in ["https://api-m.paypal.com", "https://api-m.sandbox.paypal.com/", "http://127.0.0.1:1", "http://[::1]:1"] {
+    for base in [
+        "https://api-m.paypal.com",
+        "https://api-m.sandbox.paypal.com/",
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+    ] {
         assert!(PayPal::new(options(base)).is_ok(), "{base}");
     }
 }

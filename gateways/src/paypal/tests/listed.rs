@@ -46,7 +46,10 @@ async fn each_payment_is_told_once_with_what_became_of_it() {
         .map(|record| {
             assert!(record.created_at.0 <= started && record.created_at.0 + 60_000 > started, "{record:?}");
             assert_eq!(record.amount, held.amount);
-            (record.order.unwrap(), (record.reference.clone(), record.standing, record.captured, record.refunded))
+            (
+                record.order.unwrap(),
+                (record.reference.clone(), record.standing, record.captured, record.refunded),
+            )
         })
         .collect();
     assert_eq!(records.len(), told.len(), "twice: {records:?}");

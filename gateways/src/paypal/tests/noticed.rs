@@ -112,7 +112,11 @@ async fn what_paypal_does_not_answer_for_is_sent_again() {
     shop.approved(&request).await;
     let webhook = shop.there.webhooks().remove(0);
     for status in [401, 403, 429, 500, 503] {
-        shop.there.set_faults(Faults { status: Some(status), path: Some("verify".to_owned()), ..Faults::default() });
+        shop.there.set_faults(Faults {
+            status: Some(status),
+            path: Some("verify".to_owned()),
+            ..Faults::default()
+        });
         assert_eq!(shop.notice(&webhook).await, Err(NoticeError::Unproved), "{status}");
     }
     shop.there.set_faults(Faults { outage: true, ..Faults::default() });
@@ -137,23 +141,37 @@ async fn without_a_webhook_id_none_is_believed() {
 async fn events_of_other_things_are_proved_and_say_nothing() {
     let shop = shop();
     let authorization = |more: &str| {
-        format!(r#"{{"id":"WH-1","event_type":"PAYMENT.AUTHORIZATION.CREATED","resource":{{"id":"A1"{more}}}}}"#)
+        format!(
+            r#"{{"id":"WH-1","event_type":"PAYMENT.AUTHORIZATION.CREATED","resource":{{"id":"A1"{more}}}}}"#
+        )
     };
     let amount = r#""amount":{"currency_code":"GBP","value":"19.99"}"#;
     let order = charge(3).order;
     let related = r#""supplementary_data":{"related_ids":{"order_id":"O1"}}"#;
     let link = r#""links":[{"rel":"up","href":"https://api.paypal.com/v2/checkout/orders/O1"}]"#;
     for (label, body, expected) in [
-        ("another kind", r#"{"id":"WH-1","event_type":"CUSTOMER.DISPUTE.CREATED","resource":{}}"#.to_owned(), Ok(false)),
+        (
+            "another kind",
+            r#"{"id":"WH-1","event_type":"CUSTOMER.DISPUTE.CREATED","resource":{}}"#.to_owned(),
+            Ok(false),
+        ),
         ("no resource", r#"{"id":"WH-1","event_type":"PAYMENT.CAPTURE.COMPLETED"}"#.to_owned(), Ok(false)),
         ("another shop's", authorization(&format!(r#","custom_id":"42",{amount},{related}"#)), Ok(false)),
         ("no custom id", authorization(&format!(",{amount},{related}")), Ok(false)),
         ("ours", authorization(&format!(r#","custom_id":"{order}",{amount},{related}"#)), Ok(true)),
-        ("ours, named by a link", authorization(&format!(r#","custom_id":"{order}",{amount},{link}"#)), Ok(true)),
+        (
+            "ours, named by a link",
+            authorization(&format!(r#","custom_id":"{order}",{amount},{link}"#)),
+            Ok(true),
+        ),
         ("ours, without its order", authorization(&format!(r#","custom_id":"{order}",{amount}"#)), Ok(false)),
         ("ours, without amount", authorization(&format!(r#","custom_id":"{order}",{related}"#)), Ok(false)),
         ("no event", r#"{"hello":"world"}"#.to_owned(), Err(())),
-        ("a resource that is none", r#"{"id":"WH-1","event_type":"PAYMENT.CAPTURE.COMPLETED","resource":7}"#.to_owned(), Err(())),
+        (
+            "a resource that is none",
+            r#"{"id":"WH-1","event_type":"PAYMENT.CAPTURE.COMPLETED","resource":7}"#.to_owned(),
+            Err(()),
+        ),
     ] {
         let said = shop.notice(&shop.there.sign(&body)).await;
         match expected {
