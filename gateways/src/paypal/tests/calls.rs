@@ -6,6 +6,8 @@ use doorbuster_engine::payment::{
 };
 use doorbuster_paypal_stand_in::Step;
 
+use crate::paypal::door::Call;
+
 use super::{capture_word, charge, refund_word, shop, void_word, word};
 
 #[tokio::test]
@@ -205,18 +207,9 @@ async fn a_void_forbids_an_authorization_that_is_still_on_its_way() {
     let reference = shop.approved(&request).await;
     assert_eq!(shop.paypal.void(&request, Some(&reference)).await, VoidOutcome::Voided);
     // The request that was slow arrives at last, as the adapter had sent it.
-    let late = super::super::door::Call::post(
-        &format!("/v2/checkout/orders/{reference}/authorize"),
-        "late",
-        &serde_json::json!({}),
-    );
-    let path = late.path.to_owned();
-    let late = shop
-        .paypal
-        .core
-        .door
-        .ask::<serde_json::Value>(&super::super::door::Call { path: &path, ..late })
-        .await;
+    let path = format!("/v2/checkout/orders/{reference}/authorize");
+    let call = Call::post(&path, "late", &serde_json::json!({}));
+    let late = shop.paypal.core.door.ask::<serde_json::Value>(&call).await;
     assert!(late.is_err(), "{late:?}");
     assert_eq!(shop.counts(), [1, 0, 0, 0]);
 }
