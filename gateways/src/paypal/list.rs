@@ -45,11 +45,12 @@ struct Entry {
 /// One transaction.
 #[derive(Clone, Debug, Deserialize)]
 struct Transaction {
-    transaction_id: String,
-    #[serde(default)]
-    transaction_event_code: String,
-    #[serde(default)]
-    transaction_initiation_date: String,
+    #[serde(rename = "transaction_id")]
+    id: String,
+    #[serde(rename = "transaction_event_code", default)]
+    event_code: String,
+    #[serde(rename = "transaction_initiation_date", default)]
+    made_at: String,
     #[serde(default)]
     custom_field: Option<String>,
 }
@@ -57,8 +58,8 @@ struct Transaction {
 impl Transaction {
     /// Where its payment is read; nothing for fees, withdrawals, refunds and whatever else moves in an account.
     fn path(&self) -> Option<String> {
-        let kind = self.transaction_event_code.get(..3)?;
-        let id = Some(&self.transaction_id).filter(|id| is_id(id))?;
+        let kind = self.event_code.get(..3)?;
+        let id = Some(&self.id).filter(|id| is_id(id))?;
         match kind {
             "T00" => Some(format!("/v2/payments/captures/{id}")),
             "T13" => Some(format!("/v2/payments/authorizations/{id}")),
@@ -105,7 +106,7 @@ impl Core {
         }
         let mut transactions: Vec<Transaction> =
             found.transaction_details.into_iter().map(|entry| entry.transaction_info).collect();
-        transactions.sort_by(|a, b| b.transaction_initiation_date.cmp(&a.transaction_initiation_date));
+        transactions.sort_by(|a, b| b.made_at.cmp(&a.made_at));
         let followed: Vec<Result<Option<PaymentRecord>, ()>> =
             stream::iter(transactions.into_iter().map(|transaction| self.follow(transaction)))
                 .buffered(AT_ONCE)
@@ -180,7 +181,7 @@ impl Core {
             return Ok(None);
         };
         let named = payment.custom_id.or(transaction.custom_field);
-        let made = payment.create_time.as_deref().unwrap_or(&transaction.transaction_initiation_date);
+        let made = payment.create_time.as_deref().unwrap_or(&transaction.made_at);
         let created_at = made.parse::<jiff::Timestamp>().ok();
         let created_at = created_at.and_then(|at| u64::try_from(at.as_millisecond()).ok()).unwrap_or(0);
         Ok(Some(PaymentRecord {

@@ -52,7 +52,8 @@ struct Verdict {
 #[derive(Debug, Deserialize)]
 struct Event<'body> {
     id: String,
-    event_type: String,
+    #[serde(rename = "event_type")]
+    kind: String,
     #[serde(borrow, default)]
     resource: Option<&'body RawValue>,
 }
@@ -87,13 +88,13 @@ impl Core {
             Err(Failed::Silent) => return Err(NoticeError::Unproved),
         }
         let event: Event = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
-        let news = match (standing(&event.event_type), event.resource) {
+        let news = match (standing(&event.kind), event.resource) {
             (Some(standing), Some(resource)) => {
                 news(standing, resource.get()).map_err(|error| malformed(&error))?
             }
             (None, _) | (_, None) => None,
         };
-        Ok(Notice { event: event.id, kind: event.event_type, news })
+        Ok(Notice { event: event.id, kind: event.kind, news })
     }
 }
 
@@ -134,9 +135,9 @@ fn news(standing: Standing, resource: &str) -> Result<Option<PaymentNews>, serde
 /// Whether the transmission is of these days. A time that is none was written by somebody else.
 fn check_time(time: &str, now_ms: u64) -> Result<(), NoticeError> {
     let sent: jiff::Timestamp = time.parse().map_err(|_| NoticeError::BadSignature)?;
-    let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
-    let age_s = now_s.saturating_sub(sent.as_second());
-    if age_s > AGE_S_MAX || age_s < -AHEAD_S_MAX {
+    let here = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
+    let age_s = here.saturating_sub(sent.as_second());
+    if !(-AHEAD_S_MAX..=AGE_S_MAX).contains(&age_s) {
         return Err(NoticeError::Stale { age_s, allowed_s: AGE_S_MAX });
     }
     Ok(())

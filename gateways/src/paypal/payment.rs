@@ -51,7 +51,7 @@ impl Core {
             }}},
         });
         match self.door.ask::<Order>(&Call::post("/v2/checkout/orders", &request.key, &body)).await {
-            Ok(order) => match self.mine(request, order) {
+            Ok(order) => match mine(request, order) {
                 Read::Order(order, Stage::Approved) => self.take(request, &order).await,
                 Read::Order(order, stage) => told(&order, stage),
                 Read::Missing | Read::Unknown => ChargeOutcome::Unknown,
@@ -186,8 +186,8 @@ impl Core {
             return self.end(request, reference, first).await;
         }
         let path = format!("/v2/checkout/orders/{reference}");
-        let patch = json!([{ "op": "replace", "path": "/intent", "value": FORBIDDEN }]);
-        let body = Some(patch.to_string().into_bytes());
+        let change = json!([{ "op": "replace", "path": "/intent", "value": FORBIDDEN }]);
+        let body = Some(change.to_string().into_bytes());
         let call = Call { method: reqwest::Method::PATCH, path: &path, key: None, body };
         match self.door.tell(&call).await {
             Ok(()) => VoidOutcome::Voided,
@@ -300,29 +300,29 @@ impl Core {
             return Read::Unknown;
         }
         match self.door.ask::<Order>(&Call::get(&format!("/v2/checkout/orders/{reference}"))).await {
-            Ok(order) => self.mine(request, order),
+            Ok(order) => mine(request, order),
             Err(Failed::Refused(refusal)) if refusal.is_missing() => Read::Missing,
             Err(Failed::Refused(_) | Failed::Silent) => Read::Unknown,
         }
     }
+}
 
-    /// Takes an order only if it is the one for this payment.
-    fn mine(&self, request: &ChargeRequest, order: Order) -> Read {
-        let named = order.purchase_units.iter().find_map(|unit| unit.custom_id.as_deref());
-        if named.is_some_and(|named| named != request.order.to_string()) || !is_id(&order.id) {
-            tracing::error!(paypal = order.id, order = %request.order, "PayPal's order is for another order of ours");
-            return Read::Unknown;
-        }
-        let stage = stage(&order);
-        if stage == Stage::Strange {
-            tracing::error!(
-                paypal = order.id,
-                status = order.status,
-                "PayPal's order is in a state we do not know"
-            );
-        }
-        Read::Order(order, stage)
+/// Takes an order only if it is the one for this payment.
+fn mine(request: &ChargeRequest, order: Order) -> Read {
+    let named = order.purchase_units.iter().find_map(|unit| unit.custom_id.as_deref());
+    if named.is_some_and(|named| named != request.order.to_string()) || !is_id(&order.id) {
+        tracing::error!(paypal = order.id, order = %request.order, "PayPal's order is for another order of ours");
+        return Read::Unknown;
     }
+    let stage = stage(&order);
+    if stage == Stage::Strange {
+        tracing::error!(
+            paypal = order.id,
+            status = order.status,
+            "PayPal's order is in a state we do not know"
+        );
+    }
+    Read::Order(order, stage)
 }
 
 /// What to do where PayPal lacks a payment that it must have.

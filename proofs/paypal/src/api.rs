@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 
 use crate::account::{Account, Done, Failure, Kind, Payment, Step, malformed, missing};
-use crate::faults::Faults;
+use crate::faults::{Faults, Strike};
 use crate::server::{Line, Shared, State};
 use crate::{show, webhooks};
 
@@ -34,15 +34,14 @@ pub(crate) async fn answer(request: HttpRequest, body: Bytes, shared: Data<Arc<S
         }
         HttpResponse::InternalServerError().finish()
     };
-    if strike.cut_before {
-        return lost();
-    }
     let said = |status: u16| {
         let name = if status == 429 { "RATE_LIMIT_REACHED" } else { "INTERNAL_SERVER_ERROR" };
         reply(status, &json!({"name": name, "message": "by request", "debug_id": "standin"}))
     };
-    if let Some(status) = strike.status_before {
-        return said(status);
+    match strike {
+        Strike::CutBefore => return lost(),
+        Strike::Instead(status) => return said(status),
+        Strike::No | Strike::FailedAfter | Strike::CutAfter | Strike::Hangs => {}
     }
     let response = if path == "/v1/oauth2/token" {
         token(&shared, &request, &body)
@@ -61,13 +60,12 @@ pub(crate) async fn answer(request: HttpRequest, body: Bytes, shared: Data<Arc<S
             &json!({"error": "invalid_token", "error_description": "Token signature verification failed"}),
         )
     };
-    if strike.hangs {
-        std::future::pending::<()>().await;
+    match strike {
+        Strike::Hangs => std::future::pending().await,
+        Strike::CutAfter => lost(),
+        Strike::FailedAfter => said(500),
+        Strike::No | Strike::CutBefore | Strike::Instead(_) => response,
     }
-    if strike.cut_after {
-        return lost();
-    }
-    if strike.failed_after { said(500) } else { response }
 }
 
 /// Who serves which path.
@@ -247,9 +245,9 @@ fn shop(shared: &Shared, method: &Method, parameters: &Parameters) -> HttpRespon
         );
         return HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page);
     }
-    let approves = parameters.get("approve").is_some_and(|said| said == "true");
-    let page = if approves { &order.return_url } else { &order.cancel_url };
-    if approves {
+    let pays = parameters.get("approve").is_some_and(|said| said == "true");
+    let page = if pays { &order.return_url } else { &order.cancel_url };
+    if pays {
         let approved = shared.state().account.approve(token);
         shared.news.notify_one();
         if let Err(said) = approved {
@@ -257,10 +255,10 @@ fn shop(shared: &Shared, method: &Method, parameters: &Parameters) -> HttpRespon
         }
     }
     if page.is_empty() {
-        return reply(200, &json!({"approved": approves}));
+        return reply(200, &json!({"approved": pays}));
     }
     let joint = if page.contains('?') { '&' } else { '?' };
-    let payer = if approves { "&PayerID=STANDINPAYER" } else { "" };
+    let payer = if pays { "&PayerID=STANDINPAYER" } else { "" };
     HttpResponse::SeeOther()
         .insert_header(("Location", format!("{page}{joint}token={token}{payer}")))
         .finish()

@@ -49,13 +49,20 @@ pub struct Faults {
 }
 
 /// What is to go wrong with one request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Strike {
-    pub(crate) cut_before: bool,
-    pub(crate) status_before: Option<u16>,
-    pub(crate) failed_after: bool,
-    pub(crate) cut_after: bool,
-    pub(crate) hangs: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strike {
+    /// Nothing.
+    No,
+    /// The line is cut, and nothing is done.
+    CutBefore,
+    /// This status, and nothing is done.
+    Instead(u16),
+    /// The work is done, and 500 answered.
+    FailedAfter,
+    /// The work is done, and the line cut.
+    CutAfter,
+    /// The work is done, and no answer comes.
+    Hangs,
 }
 
 /// The faults, and how often they struck.
@@ -94,20 +101,26 @@ impl Weather {
         let (lost, hangs) = (hit(faults.lost_reply_rate), hit(faults.hang_rate));
         let (before, after) = (hit(faults.failed_before_rate), hit(faults.failed_after_rate));
         let too_many = hit(faults.too_many_rate);
-        let strike = Strike {
-            cut_before: faults.outage,
-            status_before: faults
-                .status
-                .or_else(|| too_many.then_some(429))
-                .or_else(|| before.then_some(500)),
-            failed_after: after,
-            cut_after: lost,
-            hangs,
+        let strike = if faults.outage {
+            Strike::CutBefore
+        } else if let Some(status) = faults.status {
+            Strike::Instead(status)
+        } else if too_many {
+            Strike::Instead(429)
+        } else if before {
+            Strike::Instead(500)
+        } else if hangs {
+            Strike::Hangs
+        } else if lost {
+            Strike::CutAfter
+        } else if after {
+            Strike::FailedAfter
+        } else {
+            Strike::No
         };
-        let strikes = strike.cut_before || strike.status_before.is_some() || after || lost || hangs;
         let meant = faults.path.as_ref().is_none_or(|part| path.contains(part.as_str()));
-        if !(strikes && meant && faults.times_max.is_none_or(|most| self.struck < most)) {
-            return Strike::default();
+        if strike == Strike::No || !meant || faults.times_max.is_some_and(|most| self.struck >= most) {
+            return Strike::No;
         }
         self.struck += 1;
         strike

@@ -1,4 +1,5 @@
 //! The stand-in by itself, asked over a plain socket: what an adapter's tests rely upon.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -26,22 +27,21 @@ impl Client {
         let basic = "Authorization: Basic c3RhbmQtaW4tY2xpZW50OnN0YW5kLWluLXNlY3JldA==";
         let answer =
             client.ask("POST", "/v1/oauth2/token", &[basic], "grant_type=client_credentials").unwrap();
-        client.token = answer.body["access_token"].as_str().unwrap().to_owned();
+        answer.body["access_token"].as_str().unwrap().clone_into(&mut client.token);
         client
     }
 
     /// `None` where the line was cut.
     fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Option<Answer> {
         let mut line = TcpStream::connect(self.address).unwrap();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: paypal\r\nConnection: close\r\n");
-        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        let mut headers: Vec<String> = headers.iter().map(|header| format!("{header}\r\n")).collect();
         if !self.token.is_empty() {
-            request.push_str(&format!("Authorization: Bearer {}\r\n", self.token));
+            headers.push(format!("Authorization: Bearer {}\r\n", self.token));
         }
-        for header in headers {
-            request.push_str(&format!("{header}\r\n"));
-        }
-        request.push_str(&format!("\r\n{body}"));
+        let (length, headers) = (body.len(), headers.concat());
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: paypal\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        );
         line.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         line.read_to_string(&mut text).ok()?;
@@ -220,7 +220,7 @@ fn the_program_starts_says_where_and_lets_a_shopper_pay() {
         let basic = "Authorization: Basic c3RhbmQtaW4tY2xpZW50OnN0YW5kLWluLXNlY3JldA==";
         let token =
             client.ask("POST", "/v1/oauth2/token", &[basic], "grant_type=client_credentials").unwrap();
-        client.token = token.body["access_token"].as_str().unwrap().to_owned();
+        token.body["access_token"].as_str().unwrap().clone_into(&mut client.token);
         let id = client.order("k1", "O1");
         let page = format!("/checkoutnow?token={id}");
         assert_eq!(client.get(&page).status, 200);

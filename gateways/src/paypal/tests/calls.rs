@@ -1,5 +1,6 @@
 //! Each call of the trait in each state of a payment, and what the ledger says afterwards.
 
+use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::payment::{
     CaptureOutcome, ChargeOutcome, NextAction, PaymentProvider as _, RefundOutcome, VoidOutcome,
@@ -311,7 +312,7 @@ async fn what_becomes_of_a_refund_is_told() {
 #[tokio::test]
 async fn an_order_that_is_gone_is_over_once_it_is_old_enough() {
     for (asked_at, charged, voided) in
-        [(super::now(), "unknown", "unknown"), (Default::default(), "declined, try again", "voided")]
+        [(super::now(), "unknown", "unknown"), (Timestamp::default(), "declined, try again", "voided")]
     {
         let shop = shop();
         let mut request = charge(1);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::payment::{
     CaptureOutcome, ChargeOutcome, PaymentProvider as _, RefundOutcome, VoidOutcome,
 };
@@ -177,7 +178,7 @@ async fn a_refusal_that_is_not_paypals_is_unknown() {
         let paypal = PayPal::new(options(&base)).unwrap();
         assert_eq!(paypal.authorize(&charge(1)).await, ChargeOutcome::Unknown, "{status}");
         let mut old = charge(1);
-        old.asked_at = Default::default();
+        old.asked_at = Timestamp::default();
         assert_eq!(paypal.confirm(&old, "X").await, ChargeOutcome::Unknown, "{status}");
         assert_eq!(paypal.void(&old, Some("X")).await, VoidOutcome::Unknown, "{status}");
         server.abort();
@@ -244,7 +245,9 @@ async fn many_payments_through_bad_weather_end_as_the_ledger_says() {
                 match outcome {
                     ChargeOutcome::ActionRequired { reference, .. } => break reference,
                     ChargeOutcome::Unknown => outcome = paypal.look_up(&request, None).await,
-                    other => panic!("{other:?}"),
+                    ChargeOutcome::Authorized { .. }
+                    | ChargeOutcome::Captured { .. }
+                    | ChargeOutcome::Declined { .. } => panic!("nobody approved it: {outcome:?}"),
                 }
             };
             there.approve(&reference).unwrap();

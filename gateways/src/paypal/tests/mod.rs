@@ -65,13 +65,12 @@ pub(super) fn now() -> Timestamp {
 impl Shop {
     /// A payment that waits for the shopper: its reference.
     pub(super) async fn waiting(&self, request: &ChargeRequest) -> String {
-        match self.paypal.authorize(request).await {
-            ChargeOutcome::ActionRequired { reference, action: NextAction::Redirect(page) } => {
-                assert!(page.ends_with(&format!("/checkoutnow?token={reference}")), "{page}");
-                reference
-            }
-            other => panic!("{other:?}"),
-        }
+        let outcome = self.paypal.authorize(request).await;
+        let ChargeOutcome::ActionRequired { reference, action: NextAction::Redirect(page) } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(page.ends_with(&format!("/checkoutnow?token={reference}")), "{page}");
+        reference
     }
 
     /// A payment that the shopper approved.

@@ -47,19 +47,21 @@ async fn what_paypal_tells_of_a_payment_becomes_news() {
     }
 }
 
+type Change = fn(&mut Webhook);
+
+fn set(webhook: &mut Webhook, name: &str, value: &str) {
+    for (known, old) in &mut webhook.headers {
+        if known == name {
+            value.clone_into(old);
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_changed_or_is_not_paypals_is_not_believed() {
     let (shop, request) = (shop(), charge(1));
     shop.approved(&request).await;
     let good = shop.there.webhooks().remove(0);
-    type Change = fn(&mut Webhook);
-    fn set(webhook: &mut Webhook, name: &str, value: &str) {
-        for (known, old) in &mut webhook.headers {
-            if known == name {
-                value.clone_into(old);
-            }
-        }
-    }
     let rows: [(&str, Change); 9] = [
         ("one letter changed", |w| w.body = w.body.replacen("APPROVED", "APPROVEd", 1)),
         ("a space taken away", |w| w.body = w.body.replacen(", ", ",", 1)),
