@@ -28,7 +28,8 @@ pub enum OrderCommand {
     },
     /// What became of [`OrderObligation::Charge`], [`OrderObligation::LookUp`] or [`OrderObligation::Confirm`].
     ChargeAnswered(ChargeOutcome),
-    /// The provider that [`OrderObligation::AwaitProvider`] waits for can be asked now.
+    /// The provider that [`OrderObligation::AwaitProvider`] waits for can be asked now. Said when the wait is over, it
+    /// comes too late, and the order is off.
     ProviderReady,
     /// What became of [`OrderObligation::Capture`].
     CaptureAnswered(CaptureOutcome),
