@@ -10,6 +10,17 @@ pub(crate) enum Verdict {
     Pending,
 }
 
+/// What becomes of a refund to a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// It has arrived when it was asked for.
+    AtOnce,
+    /// It is `pending` first, and arrives later.
+    Late,
+    /// It seems to have arrived, and fails later: the card's account is closed.
+    Fails,
+}
+
 /// One test payment method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Card {
@@ -18,6 +29,7 @@ pub(crate) struct Card {
     /// Whether the bank wants 3-D Secure first.
     pub(crate) authentication: bool,
     pub(crate) verdict: Verdict,
+    pub(crate) refunds: Return,
 }
 
 /// A refusal without a reason, also what is drawn at a decline rate.
@@ -70,10 +82,17 @@ impl Card {
                 ("visa", "3178", true, NO_FUNDS)
             }
             "pm_card_threeDSecureRequiredChargeDeclined" => ("visa", "1629", true, GENERIC_DECLINE),
+            "pm_card_pendingRefund" => ("visa", "7726", false, Verdict::Approved),
+            "pm_card_refundFail" => ("visa", "5126", false, Verdict::Approved),
             "pm_usBankAccount_processing" => ("", "0000", false, Verdict::Pending),
             _ => return None,
         };
-        Some(Self { brand, last4, authentication, verdict })
+        let refunds = match name {
+            "pm_card_pendingRefund" => Return::Late,
+            "pm_card_refundFail" => Return::Fails,
+            _ => Return::AtOnce,
+        };
+        Some(Self { brand, last4, authentication, verdict, refunds })
     }
 
     /// Stripe's type of this method.

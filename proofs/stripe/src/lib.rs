@@ -11,7 +11,7 @@
 //! **What it cannot show.** That Stripe itself does the same. It is written from Stripe's public documentation and the
 //! generated types, not from recorded answers: wording of messages, retry times of webhooks, and which refusals a key
 //! keeps are its reading. A refusal for a parameter or an id that cannot be frees the key; everything behind keeps it.
-//! There are no customers, disputes, fees, payouts, pending or failing refunds, multiple captures or connected accounts;
+//! There are no customers, disputes, fees, payouts, multiple captures or connected accounts;
 //! what it does not know it refuses as an unknown parameter rather than overlook it. It listens on this machine, over
 //! plain HTTP: TLS is not exercised. Everything is kept in memory.
 //!

@@ -87,13 +87,18 @@ pub(crate) fn serve(
 
 fn listen(shared: &Arc<Shared>, listener: TcpListener) -> std::io::Result<ServerHandle> {
     let shared = Arc::clone(shared);
+    let counted = Arc::clone(&shared);
+    let on_connect = move |connection: &dyn Any, data: &mut Extensions| {
+        counted.state().figures.connections += 1;
+        keep_line(connection, data);
+    };
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(Arc::clone(&shared)))
             .configure(control::routes)
             .default_service(web::to(api::answer))
     });
-    let server = server.workers(1).disable_signals().shutdown_timeout(0).on_connect(keep_line);
+    let server = server.workers(1).disable_signals().shutdown_timeout(0).on_connect(on_connect);
     let server = server.listen(listener)?.run();
     let handle = server.handle();
     actix_web::rt::spawn(server);

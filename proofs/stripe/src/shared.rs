@@ -23,6 +23,8 @@ pub struct Figures {
     pub seed: u64,
     /// The stand-in's clock, milliseconds since the epoch.
     pub now_ms: u64,
+    /// Connections to the front door that were accepted.
+    pub connections: u64,
     /// Requests under `/v1` that were read.
     pub requests: u64,
     /// Of them, being answered now: also those that a delay or an outage keeps waiting.

@@ -105,3 +105,39 @@ fn the_ledger_is_what_moved_in_one_answer() {
     assert_eq!((&charges[2]["released"], &charges[2]["amount_refunded"]), (&true.into(), &0.into()));
     assert_eq!(ledger, serde_json::to_value(stripe.ledger()).unwrap(), "the handle says the same");
 }
+
+#[test]
+fn a_refund_arrives_later_or_fails_later_by_the_card() {
+    let stripe = Stripe::start().unwrap();
+    let client = Client::of(&stripe);
+    let rows = [
+        ("pm_card_visa", "succeeded", "succeeded", 400),
+        ("pm_card_pendingRefund", "pending", "succeeded", 400),
+        ("pm_card_refundFail", "succeeded", "failed", 0),
+    ];
+    for (card, first, last, refunded) in rows {
+        let id = client.pay(card, 1_000)["id"].as_str().unwrap().to_owned();
+        client.post(&format!("/v1/payment_intents/{id}/capture"), "");
+        let refund = client.post("/v1/refunds", &format!("payment_intent={id}&amount=400")).body;
+        assert_eq!(refund["status"], first, "{card}");
+        let path = format!("/v1/refunds/{}", refund["id"].as_str().unwrap());
+        stripe.advance(59_999);
+        assert_eq!(client.get(&path).body["status"], first, "{card}");
+        stripe.advance(1);
+        let refund = client.get(&path).body;
+        assert_eq!(refund["status"], last, "{card}");
+        assert_eq!(refund.get("failure_reason").is_some(), last == "failed", "{card}");
+        let ledger = stripe.ledger();
+        let charge = ledger.charges.iter().find(|charge| charge.payment_intent == id).unwrap();
+        assert_eq!(charge.amount_refunded, refunded, "{card}");
+        let kept = ledger.refunds.iter().any(|refund| refund.payment_intent == id);
+        assert_eq!(kept, last != "failed", "{card}");
+        let events = client.get("/v1/events").body;
+        let kind = match (first, last) {
+            ("pending", _) => "refund.updated",
+            (_, "failed") => "refund.failed",
+            _ => "charge.refunded",
+        };
+        assert_eq!(events["data"][0]["type"], kind, "{card}");
+    }
+}

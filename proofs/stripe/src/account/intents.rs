@@ -12,13 +12,19 @@ use crate::form::Form;
 /// Stripe's largest amount of a card payment: eight digits.
 const AMOUNT_MAX: i64 = 99_999_999;
 
-/// Currencies that Stripe charges in (`async-stripe` 1.0.0-rc.10 lists these).
+/// Currencies that Stripe charges in: those that `async-stripe` 1.0.0-rc.10 lists, and [`THREE_DECIMALS`].
 const CURRENCIES: &str = "aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bif bmd bnd bob brl bsd bwp byn \
     bzd cad cdf chf clp cny cop crc cve czk djf dkk dop dzd eek egp etb eur fjd fkp gbp gel gip gmd gnf gtq gyd hkd hnl \
     hrk htg huf idr ils inr isk jmd jpy kes kgs khr kmf krw kyd kzt lak lbp lkr lrd lsl ltl lvl mad mdl mga mkd mmk mnt \
     mop mro mur mvr mwk mxn myr mzn nad ngn nio nok npr nzd pab pen pgk php pkr pln pyg qar ron rsd rub rwf sar sbd scr \
     sek sgd shp sll sos srd std svc szl thb tjs top try ttd twd tzs uah ugx usd uyu uzs vef vnd vuv wst xaf xcd xof xpf \
     yer zar zmw";
+
+/// Currencies of three decimals, of which the last is always 0. Source: <https://docs.stripe.com/currencies>.
+const THREE_DECIMALS: [&str; 5] = ["bhd", "jod", "kwd", "omr", "tnd"];
+
+/// Currencies without decimals of which Stripe counts hundredths, always 00. Source: the same, "Special cases".
+const WHOLE_IN_HUNDREDTHS: [&str; 2] = ["isk", "ugx"];
 
 const CAPTURE_METHODS: [&str; 3] = ["automatic", "automatic_async", "manual"];
 
@@ -82,7 +88,7 @@ impl Account {
             ));
         }
         let currency = form.needed("currency")?.to_ascii_lowercase();
-        if !CURRENCIES.split(' ').any(|known| known == currency) {
+        if !CURRENCIES.split(' ').chain(THREE_DECIMALS).any(|known| known == currency) {
             return Err(Failure::parameter("currency", format!("Invalid currency: {currency}")));
         }
         form.needed("amount")?;
@@ -562,6 +568,14 @@ fn check_amount(amount: i64, currency: &str) -> Result<(), Failure> {
     if amount > AMOUNT_MAX {
         let said = format!("Amount must be no more than {AMOUNT_MAX} in the minor units of {currency}");
         return Err(Failure::coded("amount", "amount_too_large", said));
+    }
+    if THREE_DECIMALS.contains(&currency) && amount % 10 != 0 {
+        let said = format!("Invalid amount. Amounts in {currency} must be evenly divisible by 10.");
+        return Err(Failure::parameter("amount", said));
+    }
+    if WHOLE_IN_HUNDREDTHS.contains(&currency) && amount % 100 != 0 {
+        let said = format!("Invalid amount. Amounts in {currency} must be evenly divisible by 100.");
+        return Err(Failure::coded("amount", "invalid_charge_amount_no_decimal_compatible", said));
     }
     Ok(())
 }

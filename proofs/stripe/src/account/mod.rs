@@ -24,6 +24,9 @@ pub(crate) use objects::API_VERSION;
 /// How long a card's authorisation waits for its capture: seven days.
 const AUTHORIZATION_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
+/// How long a refund takes to arrive, or to fail, where it does not at once. Stripe says "some time later".
+const REFUND_MS: u64 = 60 * 1_000;
+
 /// Where a payment stands, in Stripe's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -115,6 +118,8 @@ pub(crate) struct Refund {
     pub(crate) currency: String,
     pub(crate) reason: Option<String>,
     pub(crate) metadata: BTreeMap<String, String>,
+    /// `pending`, `succeeded` or `failed`.
+    pub(crate) status: &'static str,
 }
 
 /// Something that happened, as it was then.
@@ -138,7 +143,7 @@ pub struct Ledger {
     pub totals: BTreeMap<String, Totals>,
     /// Every attempt that the bank approved, oldest first.
     pub charges: Vec<LedgerCharge>,
-    /// Every refund, oldest first.
+    /// Every refund that did not fail, oldest first.
     pub refunds: Vec<LedgerRefund>,
 }
 
@@ -208,6 +213,8 @@ pub(crate) struct Account {
     refunds: IndexMap<String, Refund>,
     events: IndexMap<String, Event>,
     authorizations: BTreeSet<(u64, String)>,
+    /// Refunds that are still to arrive or to fail, by when.
+    returning: BTreeSet<(u64, String)>,
     /// Events that no one has been told yet.
     fresh: Vec<String>,
 }
@@ -227,13 +234,20 @@ impl Account {
             refunds: IndexMap::new(),
             events: IndexMap::new(),
             authorizations: BTreeSet::new(),
+            returning: BTreeSet::new(),
             fresh: vec![],
         }
     }
 
-    /// Lets time pass: authorisations that nobody captured in seven days are let go.
+    /// Lets time pass: authorisations that nobody captured in seven days are let go, refunds under way end.
     pub(crate) fn pass_time(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        while let Some((due_ms, id)) =
+            self.returning.first().cloned().filter(|(due_ms, _)| *due_ms <= self.now_ms)
+        {
+            self.returning.remove(&(due_ms, id.clone()));
+            self.end_refund(&id);
+        }
         while let Some((due_ms, id)) = self.authorizations.first().cloned() {
             if due_ms > self.now_ms {
                 return;
@@ -319,13 +333,15 @@ impl Account {
                 released,
             });
         }
-        ledger.refunds.extend(self.refunds.values().map(|refund| LedgerRefund {
-            id: refund.id.clone(),
-            charge: refund.charge.clone(),
-            payment_intent: refund.intent.clone(),
-            currency: refund.currency.clone(),
-            amount: refund.amount,
-        }));
+        ledger.refunds.extend(self.refunds.values().filter(|refund| refund.status != "failed").map(
+            |refund| LedgerRefund {
+                id: refund.id.clone(),
+                charge: refund.charge.clone(),
+                payment_intent: refund.intent.clone(),
+                currency: refund.currency.clone(),
+                amount: refund.amount,
+            },
+        ));
         ledger
     }
 }

@@ -168,7 +168,7 @@ impl Account {
             Some(intent) if with_intent => self.intent_object(intent, false),
             _ => json!(refund.intent),
         };
-        json!({
+        let mut object = json!({
             "id": refund.id,
             "object": "refund",
             "amount": refund.amount,
@@ -182,9 +182,14 @@ impl Account {
             "reason": refund.reason,
             "receipt_number": null,
             "source_transfer_reversal": null,
-            "status": "succeeded",
+            "status": refund.status,
             "transfer_reversal": null,
-        })
+        });
+        // Left out where a refund did not fail, as Stripe does.
+        if refund.status == "failed" {
+            object["failure_reason"] = json!("declined");
+        }
+        object
     }
 
     pub(super) fn event_object(&self, event: &Event) -> Value {

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::intents::metadata;
-use super::{Account, Refund};
+use super::{Account, REFUND_MS, Refund};
+use crate::cards::Return;
 use crate::failure::Failure;
 use crate::form::Form;
 
@@ -69,7 +70,14 @@ impl Account {
             currency: charged.currency.clone(),
             reason: reason.map(str::to_owned),
             metadata,
+            status: match charged.method.1.refunds {
+                Return::Late => "pending",
+                Return::AtOnce | Return::Fails => "succeeded",
+            },
         };
+        if charged.method.1.refunds != Return::AtOnce {
+            self.returning.insert((self.now_ms.saturating_add(REFUND_MS), refund.id.clone()));
+        }
         let charged = &mut self.charges[&charge];
         charged.amount_refunded += amount;
         assert!(charged.amount_refunded <= charged.amount_captured, "Invariant: refunded <= captured");
@@ -79,6 +87,19 @@ impl Account {
         self.happened("refund.created", object, None);
         self.happened_to_charge("charge.refunded", &charge, Some(before));
         Ok(id)
+    }
+
+    /// A refund that was under way arrives, or comes back.
+    pub(super) fn end_refund(&mut self, id: &str) {
+        let refund = &mut self.refunds[id];
+        let charged = &mut self.charges[&refund.charge];
+        let fails = charged.method.1.refunds == Return::Fails;
+        refund.status = if fails { "failed" } else { "succeeded" };
+        if fails {
+            charged.amount_refunded -= refund.amount;
+        }
+        let object = self.refund_object(&self.refunds[id], false, false);
+        self.happened(if fails { "refund.failed" } else { "refund.updated" }, object, None);
     }
 
     /// The refund as the caller gets it.
