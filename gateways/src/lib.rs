@@ -11,5 +11,9 @@
 pub mod fake;
 #[cfg(feature = "paypal")]
 pub mod paypal;
+#[cfg(feature = "stripe")]
+pub mod stripe;
 
 pub use fake::Fake;
+#[cfg(feature = "stripe")]
+pub use stripe::Stripe;
