@@ -5,6 +5,8 @@
 //! piece of work is safe to repeat. SKUs are asked one after another in SKU order, the same order for everybody: a
 //! saga may wait for a SKU while holding others, and still nobody waits in a circle.
 
+use std::sync::{Arc, Weak};
+
 use doorbuster_engine::answer::{Item, Shortage};
 use doorbuster_engine::cart::CartObligation;
 use doorbuster_engine::command::Command;
@@ -97,7 +99,8 @@ struct Round {
 /// The running work of one coordinator. Volatile: a restart begins it anew from the state.
 #[derive(Default)]
 pub(crate) struct Saga {
-    running: Vec<Tag>,
+    /// What runs, each with a token that calls to a provider watch: it is gone when the work is no longer wanted.
+    running: Vec<(Tag, Arc<()>)>,
     asking: Option<Asking>,
     rounds: Vec<Round>,
 }
@@ -114,19 +117,21 @@ impl EntityActor {
     pub(crate) fn run_obligations(&mut self) {
         let wanted = self.wanted();
         let is_wanted = |tag: &Tag| wanted.iter().any(|work| work.tag() == *tag);
-        for tag in self.saga.running.iter().filter(|tag| !is_wanted(tag)) {
+        for (tag, _) in self.saga.running.iter().filter(|(tag, _)| !is_wanted(tag)) {
             if let (Tag::Await(since), Snapshot::Order(order)) = (tag, &self.snapshot) {
                 crate::payments::forget(&self.worker.shared, &order.provider(), *since);
             }
         }
-        self.saga.running.retain(is_wanted);
+        self.saga.running.retain(|(tag, _)| is_wanted(tag));
         for work in wanted {
             let tag = work.tag();
-            if self.saga.running.contains(&tag) {
+            if self.saga.running.iter().any(|(running, _)| *running == tag) {
                 continue;
             }
-            self.saga.running.push(tag);
-            self.begin(work);
+            let token = Arc::new(());
+            let wanted = Arc::downgrade(&token);
+            self.saga.running.push((tag, token));
+            self.begin(work, wanted);
         }
     }
 
@@ -162,7 +167,7 @@ impl EntityActor {
         }
     }
 
-    fn begin(&mut self, work: Work) {
+    fn begin(&mut self, work: Work, wanted: Weak<()>) {
         match work {
             Work::Hold { items, partial, home } => {
                 let mut order: Vec<usize> = (0..items.len()).collect();
@@ -188,11 +193,11 @@ impl EntityActor {
             }
             Work::Call { call, .. } => {
                 // The demand must be on disk before the world hears of it.
-                let shared = std::sync::Arc::clone(&self.worker.shared);
+                let shared = Arc::clone(&self.worker.shared);
                 if mutant::active(Mutant::ChargeBeforeDurable) {
-                    return crate::payments::place(&shared, call);
+                    return crate::payments::place(&shared, call, wanted);
                 }
-                let effect = Box::new(move || crate::payments::place(&shared, call));
+                let effect = Box::new(move || crate::payments::place(&shared, call, wanted));
                 self.worker.when_durable(Pending::Effect(effect));
             }
             Work::TellCart { order, .. } if mutant::active(Mutant::LoseCartTold) => {

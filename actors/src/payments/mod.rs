@@ -8,7 +8,7 @@ mod desk;
 mod pace;
 mod reconcile;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use doorbuster_engine::command::Command;
@@ -18,7 +18,7 @@ use doorbuster_engine::money::Money;
 use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::{OrderCommand, StrayOutcome};
 use doorbuster_engine::payment::{
-    CaptureOutcome, ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome,
 };
 
 use crate::message::{Body, Parcel};
@@ -78,8 +78,9 @@ pub(crate) enum What {
     },
 }
 
-/// Places a call; its answer will reach the order.
-pub(crate) fn place(shared: &Arc<Shared>, call: Call) {
+/// Places a call; its answer will reach the order. Nothing more is asked once `wanted` is gone: a look-up that went on after
+/// the order had begun to cancel could make the payment anew (law 8).
+pub(crate) fn place(shared: &Arc<Shared>, call: Call, wanted: Weak<()>) {
     let Some(desk) = shared.desk(&call.provider) else {
         // The front door let no such checkout in, so it was configured when the order began. Whether a charge stands
         // cannot be known without it: the order waits (law 8) for a start with the provider back in place.
@@ -93,8 +94,8 @@ pub(crate) fn place(shared: &Arc<Shared>, call: Call) {
     let (shared_for_answer, desk) = (Arc::clone(shared), Arc::clone(desk));
     let deadline = shared.limits.payment_deadline;
     shared.host.spawn(Box::pin(async move {
-        let caller = Caller { desk, deadline, order: call.order };
-        let command = caller.answer(call.what).await;
+        let caller = Caller { desk, deadline, order: call.order, wanted };
+        let Some(command) = caller.answer(call.what).await else { return };
         let parcel = Parcel::new(EntityKey::Order(call.order), Body::Internal(Command::Order(command)));
         shared_for_answer.post(parcel);
     }));
@@ -112,6 +113,7 @@ struct Caller {
     desk: Arc<Desk>,
     deadline: Duration,
     order: OrderId,
+    wanted: Weak<()>,
 }
 
 impl Caller {
@@ -119,38 +121,39 @@ impl Caller {
         &**self.desk.provider()
     }
 
-    async fn answer(&self, what: What) -> OrderCommand {
-        match what {
+    /// What the call came to; `None` once nobody wants to know.
+    async fn answer(&self, what: What) -> Option<OrderCommand> {
+        Some(match what {
             // It has no answer of its own: the desk says when.
-            What::Await(_) => OrderCommand::ProviderReady,
+            What::Await(_) => return None,
             What::Charge(charge) => OrderCommand::ChargeAnswered(
-                self.soon("authorize", || self.provider().authorize(&charge)).await,
+                self.soon("authorize", || self.provider().authorize(&charge)).await?,
             ),
             What::Confirm(charge, reference) => {
                 let confirm = || self.provider().confirm(&charge, &reference);
-                OrderCommand::ChargeAnswered(self.soon("confirm", confirm).await)
+                OrderCommand::ChargeAnswered(self.soon("confirm", confirm).await?)
             }
             What::LookUp(mut charge, _) if mutant::active(Mutant::ChargeAgainOnUnknown) => {
                 charge.key.push_str(":again");
                 OrderCommand::ChargeAnswered(
-                    self.soon("authorize", || self.provider().authorize(&charge)).await,
+                    self.soon("authorize", || self.provider().authorize(&charge)).await?,
                 )
             }
             What::LookUp(charge, reference) => {
                 self.pause(0).await;
                 let look_up = || self.provider().look_up(&charge, reference.as_deref());
-                OrderCommand::ChargeAnswered(self.until_definite("look_up", look_up).await)
+                OrderCommand::ChargeAnswered(self.until_definite("look_up", look_up).await?)
             }
             What::Capture(charge, reference) => {
                 let capture = || self.provider().capture(&charge, &reference);
-                OrderCommand::CaptureAnswered(self.until_definite("capture", capture).await)
+                OrderCommand::CaptureAnswered(self.until_definite("capture", capture).await?)
             }
             What::Void(charge, reference) => {
                 let void = || self.provider().void(&charge, reference.as_deref());
-                OrderCommand::VoidAnswered(self.until_definite("void", void).await)
+                OrderCommand::VoidAnswered(self.until_definite("void", void).await?)
             }
             What::ReturnStray(charge, reference) => {
-                let outcome = self.return_stray(&charge, &reference).await;
+                let outcome = self.return_stray(&charge, &reference).await?;
                 OrderCommand::StrayAnswered { reference, outcome }
             }
             What::Refund { refund, charge, reference, amount } => {
@@ -158,61 +161,60 @@ impl Caller {
                 let give_back = || self.provider().refund(&charge, &reference, &key, amount);
                 OrderCommand::RefundAnswered {
                     refund,
-                    outcome: self.until_definite("refund", give_back).await,
+                    outcome: self.until_definite("refund", give_back).await?,
                 }
             }
-        }
+        })
     }
 
     /// Cancels a payment that nobody wants, or gives it back where it is ours already. Both are safe to repeat.
-    async fn return_stray(&self, charge: &ChargeRequest, reference: &str) -> StrayOutcome {
+    async fn return_stray(&self, charge: &ChargeRequest, reference: &str) -> Option<StrayOutcome> {
         let void = || self.provider().void(charge, Some(reference));
-        let VoidOutcome::AlreadyCaptured { .. } = self.until_definite("void", void).await else {
-            return StrayOutcome::Returned;
+        let VoidOutcome::AlreadyCaptured { .. } = self.until_definite("void", void).await? else {
+            return Some(StrayOutcome::Returned);
         };
         let key = format!("{}:stray:{reference}", charge.key);
         let give_back = || self.provider().refund(charge, reference, &key, charge.amount);
-        match self.until_definite("refund", give_back).await {
+        Some(match self.until_definite("refund", give_back).await? {
             RefundOutcome::Refunded { .. } | RefundOutcome::Unknown => StrayOutcome::Returned,
             RefundOutcome::Refused { reason } => {
                 tracing::error!(order = %charge.order, provider = self.desk.name(), reference, reason, "money came for an order that does not want it, and the provider refuses to give it back; see to it by hand");
                 StrayOutcome::Refused { reason }
             }
-        }
+        })
     }
 
     /// One try, for a shopper who waits: `Unknown` where the provider is not to be asked now.
-    async fn soon<T: Outcome>(
-        &self,
-        name: &'static str,
-        call: impl Fn() -> doorbuster_engine::payment::Answering<T>,
-    ) -> T {
-        if self.desk.place_soon().await { self.once(name, &call).await } else { T::UNKNOWN }
+    async fn soon<T: Outcome>(&self, name: &'static str, call: impl Fn() -> Answering<T>) -> Option<T> {
+        if !self.desk.place_soon().await {
+            return Some(T::UNKNOWN);
+        }
+        self.once(name, &call).await
     }
 
     /// Tries until the answer is definite, at growing intervals.
     async fn until_definite<T: Outcome>(
         &self,
         name: &'static str,
-        call: impl Fn() -> doorbuster_engine::payment::Answering<T>,
-    ) -> T {
+        call: impl Fn() -> Answering<T>,
+    ) -> Option<T> {
         let mut tries = 0;
         loop {
             self.desk.place().await;
-            let outcome = self.once(name, &call).await;
+            let outcome = self.once(name, &call).await?;
             if outcome.is_definite() {
-                return outcome;
+                return Some(outcome);
             }
             self.pause(tries).await;
             tries = tries.saturating_add(1);
         }
     }
 
-    async fn once<T: Outcome>(
-        &self,
-        name: &'static str,
-        call: &impl Fn() -> doorbuster_engine::payment::Answering<T>,
-    ) -> T {
+    async fn once<T: Outcome>(&self, name: &'static str, call: &impl Fn() -> Answering<T>) -> Option<T> {
+        if self.wanted.strong_count() == 0 {
+            // The place in the pace is lost, and one that was to find out whether the provider is back is soon forgotten.
+            return None;
+        }
         let began = tokio::time::Instant::now();
         let outcome = tokio::time::timeout(self.deadline, call()).await.unwrap_or(T::UNKNOWN);
         self.desk.heard(if outcome.is_definite() { Heard::Answered } else { Heard::Nothing });
@@ -221,7 +223,7 @@ impl Caller {
             .record(began.elapsed());
         metrics::counter!("doorbuster_payment_calls_total", "provider" => provider, "call" => name, "outcome" => outcome.name())
             .increment(1);
-        outcome
+        Some(outcome)
     }
 
     /// Waits before the next try: twice as long each time, and a quarter more or less by the order, so that many orders do
