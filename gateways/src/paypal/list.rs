@@ -19,6 +19,9 @@ use super::door::{Call, Failed};
 use super::judge::{Stage, stage};
 use super::wire::{Order, Payment, is_id};
 
+/// How late a transaction may appear, by PayPal's word: three hours.
+pub(super) const LAG_MS: u64 = 3 * 60 * 60 * 1_000;
+
 /// Longest span of one question, in milliseconds: 31 days.
 const SPAN_MS: u64 = 31 * 24 * 60 * 60 * 1_000;
 

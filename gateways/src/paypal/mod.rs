@@ -287,6 +287,10 @@ impl PaymentProvider for PayPal {
         Box::pin(async move { core.notice(transmission, &body, now_ms).await })
     }
 
+    fn list_lag_ms(&self) -> u64 {
+        list::LAG_MS
+    }
+
     fn list(&self, since: Timestamp, after: Option<&str>) -> Answering<Option<PaymentPage>> {
         let (core, after) = (Arc::clone(&self.core), after.map(str::to_owned));
         Box::pin(async move { core.list(since, after.as_deref()).await })
