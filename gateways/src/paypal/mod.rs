@@ -20,11 +20,13 @@
 //!    of an authorization or capture is read from the order when it is needed, so a restart forgets nothing.
 //! 2. Money is held only by our own authorizing, which follows a reading that says `APPROVED`. So an order that nobody
 //!    authorizes costs nobody anything, and one whose id we never learnt cannot be paid: nobody was sent to its page.
-//! 3. Every request that changes something bears a `PayPal-Request-Id` made of the payment's key, the step and what
-//!    it is done to (43 characters of key leave room: PayPal takes 108). PayPal keeps it six hours for orders and 45 days for payments; where it has forgotten, the order's state refuses the
-//!    second effect, and `invoice_id` (our order) and the refund's `custom_id` (its key) are guards behind that.
+//! 3. Every request that changes something bears a `PayPal-Request-Id` made of the payment's key, the step and what it is
+//!    done to (a key of 43 characters leaves room: PayPal takes 108). PayPal keeps it six hours for orders and 45 days for
+//!    payments; where it has forgotten, the order's state refuses the second effect, and `invoice_id` (our order) and the
+//!    refund's `custom_id` (its key) are guards behind that.
 //! 4. `Unknown` is the answer to silence, 401, 403, 408, 409, 429, every 5xx, and to states that this file does not know.
-//!    A refusal is definite only where it names an issue or is one of PayPal's for this very request (400, 422).
+//!    A refusal is definite where it is PayPal's own for this very request (400, 422), and a 404 where the order is old
+//!    enough to have run out.
 //!
 //! One call of the trait is one to four requests. Amounts are PayPal's decimal texts (`amounts`), states are
 //! judged without I/O (`judge`), requests are made by `door`. Start at [`PayPal::new`], then `payment.rs`.
@@ -79,8 +81,8 @@ pub struct Options {
     /// What [`PaymentProvider::calls_per_second_max`] says. PayPal publishes no limit and answers 429 beyond it; the
     /// default of 20 calls is up to 80 requests a second.
     pub calls_per_second_max: u32,
-    /// Until a request counts as unanswered, from connecting to the last byte. Default 10 s: PayPal answers most within
-    /// two, and an authorization may wait for a bank.
+    /// Until a request counts as unanswered, from connecting to the last byte. Default 5 s: the engine waits
+    /// no longer for a whole call, and PayPal answers most within two.
     pub timeout: Duration,
 }
 
@@ -94,7 +96,7 @@ impl Default for Options {
             return_url: String::new(),
             cancel_url: String::new(),
             calls_per_second_max: 20,
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
         }
     }
 }

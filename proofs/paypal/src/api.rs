@@ -35,7 +35,11 @@ pub(crate) async fn answer(request: HttpRequest, body: Bytes, shared: Data<Arc<S
         HttpResponse::InternalServerError().finish()
     };
     let said = |status: u16| {
-        let name = if status == 429 { "RATE_LIMIT_REACHED" } else { "INTERNAL_SERVER_ERROR" };
+        let name = match status {
+            400 => "INVALID_REQUEST",
+            429 => "RATE_LIMIT_REACHED",
+            _ => "INTERNAL_SERVER_ERROR",
+        };
         reply(status, &json!({"name": name, "message": "by request", "debug_id": "standin"}))
     };
     match strike {

@@ -68,11 +68,11 @@ async fn pages_and_spans_are_walked_to_the_end() {
     for number in 1..=12 {
         shop.captured(&charge(number)).await;
     }
-    // 24 transactions are two pages of one span; the day before yesterday's spans have none.
+    // 24 transactions are three pages of one span; the two spans before have none.
     let (records, pages) = all(&shop, Timestamp(now().0 - 70 * DAY_MS)).await;
-    assert_eq!((records.len(), pages), (12, 4));
+    assert_eq!((records.len(), pages), (12, 5));
     let (records, pages) = all(&shop, Timestamp(now().0 - DAY_MS)).await;
-    assert_eq!((records.len(), pages), (12, 2));
+    assert_eq!((records.len(), pages), (12, 3));
     let (records, pages) = all(&shop, Timestamp(now().0 + DAY_MS)).await;
     assert_eq!((records.len(), pages), (0, 1), "from tomorrow on");
     assert_eq!(shop.paypal.list(Timestamp(0), Some("no cursor")).await, None);
@@ -86,4 +86,17 @@ async fn a_list_that_breaks_off_is_none() {
         shop.there.set_faults(Faults { status: Some(500), path: Some(path.to_owned()), ..Faults::default() });
         assert_eq!(shop.paypal.list(Timestamp(now().0 - DAY_MS), None).await, None, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_span_younger_than_paypals_report_is_empty_and_an_older_one_that_is_refused_is_none() {
+    let shop = shop();
+    let hour_ms = DAY_MS / 24;
+    let refused = Faults { status: Some(400), path: Some("/v1/reporting/".to_owned()), ..Faults::default() };
+    shop.there.set_faults(refused);
+    for (hours, empty) in [(1, true), (2, true), (4, false), (24, false)] {
+        let page = shop.paypal.list(Timestamp(now().0 - hours * hour_ms), None).await;
+        assert_eq!(page.is_some_and(|page| page.data.is_empty()), empty, "{hours} h");
+    }
+    assert_eq!(shop.paypal.list_lag_ms(), 3 * hour_ms);
 }
