@@ -166,6 +166,8 @@ impl Ask {
                 event,
                 OrderEvent::CancelRequested { .. }
                     | OrderEvent::VoidRequested { by_request: true, .. }
+                    // In the same breath, where the order waits for its provider.
+                    | OrderEvent::PaymentVoided
                     | OrderEvent::RefundSucceeded { .. }
             ),
             (

@@ -68,6 +68,7 @@ impl Common {
                     Refusal::InProgress { .. }
                     | Refusal::Overloaded { .. }
                     | Refusal::StorageFull { .. }
+                    | Refusal::PaymentUnavailable { .. }
                     | Refusal::Draining => Standing::Later,
                     Refusal::NotFound(_)
                     | Refusal::InsufficientStock(_)
@@ -183,7 +184,7 @@ impl Common {
                 .carts
                 .get(&view.id.0)
                 .is_some_and(|cart| cart.past.was(copy.asked, |seen| seen.as_ref() == Some(&**view))),
-            Answer::CartDeleted => true,
+            Answer::CartDeleted | Answer::Noticed => true,
             Answer::Checkout(result, view) => self.order_was_so(copy, view) && result_fits(result, view),
             Answer::Order(view) => self.order_was_so(copy, view),
             Answer::Refund(view) => model.orders.get(&view.order.0).is_some_and(|order| {
@@ -455,6 +456,11 @@ impl Common {
                 Ask::Refund(_, None, None, _) => Ok(()),
                 _ => Err(unjustified("it is sound")),
             },
+            Refusal::PaymentUnavailable { .. } => {
+                sometimes!("a checkout was refused because the provider was away");
+                let fits = matches!(ask, Ask::Checkout(..)) && !self.orders_wait;
+                if fits { Ok(()) } else { Err(unjustified("orders may wait for the provider")) }
+            }
             Refusal::InProgress { .. } | Refusal::DeadlineExceeded | Refusal::Recovering { .. } => Ok(()),
             Refusal::Overloaded { .. } | Refusal::Draining => Err(unjustified("there is room")),
         }
@@ -526,7 +532,9 @@ impl Common {
 /// Whether a checkout's result is what its order shows.
 fn result_fits(result: &CheckoutResult, view: &OrderView) -> bool {
     match result {
-        CheckoutResult::Placed => view.captured == view.totals.total,
+        CheckoutResult::Placed => {
+            view.captured == view.totals.total || view.payment_state == PaymentState::Authorized
+        }
         CheckoutResult::ActionRequired { .. } => view.payment_state == PaymentState::RequiresAction,
         CheckoutResult::PaymentPending => view.payment_state == PaymentState::Pending,
     }

@@ -141,7 +141,11 @@ pub async fn insist(common: &SharedCommon, engine: &Engine, number: usize) -> Op
 /// One client's life: asks until told to stop.
 pub async fn shop(common: SharedCommon, engine: Engine, mut random: Random) {
     loop {
-        let pause_ms = random.weighted(&[(5, 0), (4, 3), (3, 15), (1, 60)]);
+        let pause_ms = if lock(&common).is_quiet() {
+            random.between(1_000, 12_000)
+        } else {
+            random.weighted(&[(5, 0), (4, 3), (3, 15), (1, 60)])
+        };
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         let numbers = {
             let mut guard = lock(&common);

@@ -6,6 +6,7 @@ use doorbuster_actors::NoRoom;
 use doorbuster_engine::answer::{Answer, Shortage};
 use doorbuster_engine::event::{EntityKey, Entry, Event};
 use doorbuster_engine::identity::{RequestStamp, Sku};
+use doorbuster_engine::order::OrderEvent;
 use doorbuster_engine::reservation::ReservationEvent;
 use doorbuster_engine::stock::StockEvent;
 use tokio::time::Instant;
@@ -20,6 +21,9 @@ use crate::random::Random;
 
 /// The wall clock's time when a world begins, milliseconds since the Unix epoch.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// So long after the begin of a life everybody who waits for the provider is in the queue.
+const QUEUES_UP_MS: u64 = 1_000;
 
 /// Lines of the trace kept for a failure's report.
 const LINES_KEPT: usize = 80;
@@ -168,6 +172,12 @@ pub struct Common {
     pub life: u64,
     /// Whether nobody asks for anything any more: time goes by in long steps.
     pub calm: bool,
+    /// Until when clients hardly ask, true time: a long outage of the provider is waited out.
+    pub quiet_until_ms: u64,
+    /// Whether orders of this life may wait for a provider that is away.
+    pub orders_wait: bool,
+    /// When this life began, true time.
+    pub life_began_ms: u64,
     /// Reservations whose time was said to be over, with the life in which it was said.
     pub said_over: HashMap<u128, u64>,
     /// Until when promises about promptness rest.
@@ -198,6 +208,11 @@ impl Common {
     /// Whether the segments are so small that waiting for the next one may be felt like a full disk.
     pub fn is_tight(&self) -> bool {
         self.segment_bytes < 128 << 10
+    }
+
+    /// Whether clients hardly ask.
+    pub fn is_quiet(&self) -> bool {
+        self.clock.now_ms() < self.quiet_until_ms
     }
 
     /// A law is broken: the first one counts.
@@ -244,6 +259,7 @@ impl Common {
             }
             let checked = self.check_not_said_over(&entry);
             self.note(checked);
+            self.note_overtaken(&entry);
             if let Err(broken) = self.model.fold(&entry, partition, standing, &self.ledger) {
                 self.fail(broken);
             }
@@ -261,6 +277,25 @@ impl Common {
             format!("{event:?} is durable after its request was refused: {:?}", cause.ask)
         })?;
         demand(cause.ask.may_cause(event), 5, || format!("{:?} was asked, {event:?} happened", cause.ask))
+    }
+
+    /// An order that waited for its provider is let through: whoever has waited longer was to come first. Those that hear of
+    /// it on another way may come a moment later; one that goes on to wait was overtaken ([`Self::check_overdue`]). At the
+    /// begin of a life all queue up anew, in the order in which they come.
+    fn note_overtaken(&mut self, entry: &Entry) {
+        let (EntityKey::Order(id), Event::Order(OrderEvent::PaymentResumed)) = (&entry.entity, &entry.event) else {
+            return;
+        };
+        let now_ms = self.clock.now_ms();
+        let Some(place) = self.model.orders.get(&id.0).and_then(|order| order.waits_at()) else { return };
+        if now_ms < self.life_began_ms + QUEUES_UP_MS {
+            return;
+        }
+        for order in self.model.orders.values_mut() {
+            if order.waits_at().is_some_and(|other| other < place) {
+                order.overtaken_at_ms.get_or_insert(now_ms);
+            }
+        }
     }
 
     /// Law 2: what was said to be over is not sold, given back or lengthened afterwards. A clock that was set back between two
@@ -311,6 +346,9 @@ impl Common {
             request.under_way = 0;
         }
         self.shortages.clear();
+        for order in self.model.orders.values_mut() {
+            order.overtaken_at_ms = None;
+        }
     }
 
     /// Judges refusals said before `at_ms`: everything decided by then is durable now.
@@ -406,6 +444,13 @@ impl Common {
             }
         }
         for (id, order) in &self.model.orders {
+            let overtaken = order.overtaken_at_ms.filter(|_| order.waits_at().is_some());
+            if overtaken.is_some_and(|at_ms| self.clock.now_ms() > at_ms + SLACK_MS) {
+                return Err(Broken {
+                    law: 8,
+                    seen: format!("order {id:032x} waits for its provider, and one behind it was let through"),
+                });
+            }
             if order.pin_ends_ms().is_some_and(overdue) {
                 return Err(Broken {
                     law: 8,

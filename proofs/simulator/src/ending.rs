@@ -10,9 +10,10 @@ use crate::ask::Ask;
 use crate::broken::{Broken, demand};
 use crate::clients::{self, SKUS, enter, sku};
 use crate::common::Common;
+use crate::ledger::{Origin, Status};
 use crate::provider::lock;
 use crate::world::{Durable, Life};
-use crate::{night, pinch};
+use crate::{night, pinch, postman};
 
 /// Longest time all work may take to end once all is well: the longest pause of a look-up, four times.
 const ENDS_WITHIN_MS: u64 = 120_000;
@@ -69,14 +70,22 @@ impl Life {
                 return;
             }
             let left = common.model.unfinished();
-            if left.is_empty() {
+            common.note_payments();
+            if left.is_empty() && common.ledger.tales.iter().all(|tale| tale.taken > 0) {
                 break;
             }
             let took_ms = common.clock.now_ms() - began_ms;
-            let checked = demand(took_ms < ENDS_WITHIN_MS, 6, || {
+            // Money left behind comes first: it is why the work should have ended.
+            let law = left.iter().map(|(law, _)| *law).max().unwrap_or(6);
+            let checked = demand(took_ms < ENDS_WITHIN_MS, law, || {
+                let left: Vec<String> = left.into_iter().map(|(_, what)| what).collect();
                 format!("all has been well for {took_ms} ms, and still: {}", left.join("; "))
             });
             common.note(checked);
+            drop(common);
+            if postman::deliver_all(&self.common, &self.engine).await.is_none() {
+                return;
+            }
         }
         // Long enough for the watch to find one that is overdue.
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -88,7 +97,8 @@ impl Life {
             }
         }
         self.rest().await;
-        night::pass(&self.common, &self.stepped).await;
+        let mut random = lock(&self.common).random.fork();
+        night::pass(&self.common, &self.engine, &self.stepped, &mut random).await;
         let mut common = lock(&self.common);
         let checked = check_books(&common);
         common.note(checked);
@@ -112,16 +122,31 @@ pub(crate) fn everything(common: &Common, most: usize) -> Vec<Ask> {
     skus.chain(reservations).chain(carts).chain(orders).collect()
 }
 
-/// Law 7: the provider's books and the orders agree to the penny.
+/// Law 7: the provider's books and the orders agree to the penny, whoever's money is where the orders say it is, and units are
+/// sold where they are paid for.
 fn check_books(common: &Common) -> Result<(), Broken> {
     for (id, order) in &common.model.orders {
         let id = OrderId(*id);
-        let (taken, back) = (common.ledger.captured(id), common.ledger.refunded(id));
+        order.check_paid_for()?;
         let view = order.past.last();
         let says = view.map(|view| (view.captured.amount, view.refunded.amount));
-        demand(says == Some((taken, back)), 7, || {
-            format!("{id} says captured and refunded are {says:?}, the provider says {taken} and {back}")
+        let own = order.reference().filter(|_| order.is_placed());
+        let booked = own.map_or((0, 0), |own| common.ledger.money(own));
+        demand(says == Some(booked), 7, || {
+            format!("{id} says captured and refunded are {says:?}, the provider says {booked:?}")
         })?;
+        for (reference, payment, status) in common.ledger.payments_of(id) {
+            if own == Some(reference) || payment.origin == Origin::OtherAmount {
+                continue;
+            }
+            let (taken, back) = common.ledger.money(reference);
+            let kept = order.keeps(reference);
+            demand(status != Status::Authorized && (taken == back || kept), 7, || {
+                format!("{id} is {:?}, and the provider has {reference} as {status:?}: {payment:?}", order.stage)
+            })?;
+        }
+        let held = own.and_then(|own| common.ledger.payment(own)).map(|(_, status)| status);
+        demand(held != Some(Status::Authorized), 7, || format!("{id}: the provider still holds its money"))?;
     }
     Ok(())
 }

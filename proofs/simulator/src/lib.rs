@@ -25,6 +25,7 @@ pub mod model;
 pub mod night;
 pub mod panics;
 pub mod pinch;
+pub mod postman;
 pub mod provider;
 pub mod random;
 pub mod room;

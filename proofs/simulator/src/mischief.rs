@@ -14,6 +14,9 @@ use crate::sometimes;
 /// A jump of the clock by more than five seconds pauses expiry for half a minute, a smaller one does not.
 const JUMP_FELT_MS: u64 = 4_900;
 
+/// An outage longer than this is waited out by a shop that sells little.
+const LONG_OUTAGE_MS: u64 = 20_000;
+
 #[derive(Clone, Copy)]
 enum Strike {
     ClockForward,
@@ -26,6 +29,7 @@ enum Strike {
     PowerInOperation,
     Panic,
     Quarantine,
+    Outage,
 }
 
 impl Common {
@@ -52,6 +56,7 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
         (3, Strike::PowerInOperation),
         (12, Strike::Panic),
         (1, Strike::Quarantine),
+        (6, Strike::Outage),
     ]);
     {
         let mut common = lock(common);
@@ -128,6 +133,18 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
                 }
             }
             engine.poison(sku(name)).await;
+        }
+        Strike::Outage => {
+            let for_ms = random.weighted(&[(5, 1_500), (5, 6_000), (2, 30_000), (1, 200_000)]) + random.below(2_000);
+            let mut common = lock(common);
+            let now_ms = common.clock.now_ms();
+            common.ledger.away_until_ms = now_ms + for_ms;
+            common.trace.line(now_ms, || format!("the provider is away for {for_ms} ms"));
+            if for_ms > LONG_OUTAGE_MS {
+                // Who comes in the first seconds waits; then the shop is quiet until some time after it.
+                common.quiet_until_ms = now_ms + for_ms + random.below(60_000);
+                sometimes!("the provider was away for long");
+            }
         }
         Strike::Quarantine => {
             let name = *random.pick(&SKUS);

@@ -1,29 +1,34 @@
 //! A day and a night after all work has ended: of what is gone nothing is left in memory (law 11).
 //!
 //! The wall clock jumps twice, by more than a day each time: first everything that is held must end, then every answer is
-//! past its day. What stays is stock; carts and orders are in the store.
+//! past its day. After each jump the provider tells once more of what it told up to three days ago. What stays is stock; carts and orders are in the store.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
-use doorbuster_actors::Stepped;
+use doorbuster_actors::{Engine, Stepped};
 use doorbuster_engine::identity::RequestKey;
 
 use crate::broken::{Checked, demand};
 use crate::common::Common;
+use crate::postman;
 use crate::provider::{SharedCommon, lock};
+use crate::random::Random;
 
 /// More than the longest life of a reservation, and than an answer is kept.
-const JUMP_MS: i64 = 25 * 3_600_000;
+const JUMP_MS: i64 = 36 * 3_600_000;
 
 /// After such a jump nothing expires for half a minute; then there are timers, a round of the checkpointer, and idle carts.
 const AFTER_JUMP: Duration = Duration::from_secs(36);
+
+/// Notices that come late, a jump.
+const LATE_NOTICES: usize = 8;
 
 /// Most names of what is left over that a report shows.
 const SHOWN_MAX: usize = 12;
 
 /// Lets two days pass and looks what is left.
-pub async fn pass(common: &SharedCommon, stepped: &RefCell<Stepped>) {
+pub async fn pass(common: &SharedCommon, engine: &Engine, stepped: &RefCell<Stepped>, random: &mut Random) {
     for _ in 0..2 {
         {
             let mut common = lock(common);
@@ -31,7 +36,12 @@ pub async fn pass(common: &SharedCommon, stepped: &RefCell<Stepped>) {
             common.clock.offset_ms += JUMP_MS;
             common.unhealthy_for(u64::try_from(AFTER_JUMP.as_millis()).unwrap_or(u64::MAX));
         }
-        tokio::time::sleep(AFTER_JUMP).await;
+        // Orders are in the store by then and must be woken for it, and leave memory again.
+        tokio::time::sleep(AFTER_JUMP / 2).await;
+        if postman::repeat(common, engine, random, LATE_NOTICES).await.is_none() {
+            return;
+        }
+        tokio::time::sleep(AFTER_JUMP / 2).await;
     }
     let mut common = lock(common);
     if !common.dead && common.broken.is_none() {

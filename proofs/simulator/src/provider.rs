@@ -1,11 +1,13 @@
 //! The payment provider as the engine meets it: the books of [`crate::ledger`] behind a bad connection.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
-    Answering, ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Notice, NoticeError, PaymentProvider, RefundOutcome,
+    VoidOutcome,
 };
 
 use crate::ask::PROVIDER;
@@ -13,6 +15,8 @@ use crate::broken::{Checked, demand};
 use crate::common::Common;
 use crate::ledger::Delivery;
 use crate::model::Model;
+use crate::model::purchase::Stage;
+use crate::sometimes;
 
 /// What a world shares, from wherever.
 pub type SharedCommon = Arc<Mutex<Common>>;
@@ -26,12 +30,15 @@ pub fn lock(common: &SharedCommon) -> MutexGuard<'_, Common> {
 #[derive(Debug)]
 pub struct Provider {
     common: SharedCommon,
+    calls_per_second_max: Option<u32>,
+    /// When the calls of the last second came, true time.
+    calls: Mutex<VecDeque<u64>>,
 }
 
 impl Provider {
-    /// A door to the world's provider.
-    pub fn new(common: SharedCommon) -> Self {
-        Self { common }
+    /// A door to the world's provider, of one life.
+    pub fn new(common: SharedCommon, calls_per_second_max: Option<u32>) -> Self {
+        Self { common, calls_per_second_max, calls: Mutex::default() }
     }
 
     /// A request arrives: `act` changes the books, unless it was lost on the way.
@@ -39,6 +46,7 @@ impl Provider {
         &self,
         what: &str,
         request: &ChargeRequest,
+        may: impl FnOnce(&Model) -> Checked,
         act: impl FnOnce(&mut Common) -> Checked,
     ) -> Delivery {
         let mut common = lock(&self.common);
@@ -51,16 +59,33 @@ impl Provider {
         }
         common.trace.mix(now_ms ^ 3);
         common.trace.line(now_ms, || format!("provider is asked to {what} {}: {delivery:?}", request.key));
-        let checked = check_demand(&common.model, request);
+        let checked = self.check_pace(now_ms);
         common.note(checked);
-        if delivery != Delivery::Lost {
+        let checked = check_demand(&common.model, request).and_then(|()| may(&common.model));
+        common.note(checked);
+        if delivery.arrives() {
             let checked = act(&mut common);
             common.note(checked);
         }
-        if !common.ledger.healed && !matches!(delivery, Delivery::After(_)) {
+        // That it is away at all was counted once.
+        if !common.ledger.healed && !matches!(delivery, Delivery::After(_) | Delivery::Away { .. }) {
             common.faults += 1;
         }
         delivery
+    }
+
+    /// Law 11: no second sees more than a fifth above the pace.
+    fn check_pace(&self, now_ms: u64) -> Checked {
+        let Some(pace) = self.calls_per_second_max else { return Ok(()) };
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push_back(now_ms);
+        while calls.front().is_some_and(|at_ms| at_ms + 1_000 <= now_ms) {
+            calls.pop_front();
+        }
+        let most = usize::try_from(pace + pace / 5 + 1).unwrap_or(usize::MAX);
+        demand(calls.len() <= most, 11, || {
+            format!("{} calls to the provider within a second, the pace is {pace}", calls.len())
+        })
     }
 
     fn answer<T: Send + 'static>(
@@ -74,8 +99,10 @@ impl Provider {
             match delivery {
                 Delivery::After(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
                 // Longer than anybody waits.
-                Delivery::Lost | Delivery::Silent => tokio::time::sleep(Duration::from_secs(3_600)).await,
-                Delivery::Vague => {
+                Delivery::Lost | Delivery::Silent | Delivery::Away { said: false } => {
+                    tokio::time::sleep(Duration::from_secs(3_600)).await;
+                }
+                Delivery::Vague | Delivery::Away { said: true } => {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                     return vague;
                 }
@@ -87,17 +114,25 @@ impl Provider {
     }
 }
 
-/// Law 7: whatever is asked of the provider, the demand for it is durable, and is the order's own total.
+/// Laws 7 and 8: whatever is asked of the provider, the demand for it is durable and is the order's own total, and no order
+/// that waits for the provider is asked about.
 fn check_demand(model: &Model, request: &ChargeRequest) -> Checked {
     let order = model.orders.get(&request.order.0);
-    let reserved = order.is_some_and(|order| order.stage != crate::model::purchase::Stage::Holding);
+    let reserved = order.is_some_and(|order| order.stage != Stage::Holding);
     demand(reserved, 7, || {
         format!("the provider is asked about {} before the demand is durable", request.order)
     })?;
+    let waits = order.is_some_and(|order| matches!(order.stage, Stage::Deferred { .. }));
+    demand(!waits, 8, || format!("the provider is asked about {}, which waits for it", request.order))?;
     let total = order.map(crate::model::purchase::Purchase::total);
     demand(total == Some(request.amount), 7, || {
         format!("{} is to pay {:?}, its total is {total:?}", request.order, request.amount)
     })
+}
+
+/// Nothing more than [`check_demand`].
+fn always(_: &Model) -> Checked {
+    Ok(())
 }
 
 impl PaymentProvider for Provider {
@@ -105,14 +140,18 @@ impl PaymentProvider for Provider {
         PROVIDER
     }
 
-    fn charge(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
-        let delivery = self.arrive("charge", request, |common| common.ledger.charge(request));
+    fn calls_per_second_max(&self) -> Option<u32> {
+        self.calls_per_second_max
+    }
+
+    fn authorize(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
+        let delivery = self.arrive("authorize", request, always, |common| common.ledger.authorize(request));
         let key = request.key.clone();
         self.answer(delivery, ChargeOutcome::Unknown, move |common| common.ledger.outcome(&key))
     }
 
     fn confirm(&self, request: &ChargeRequest, _: &str) -> Answering<ChargeOutcome> {
-        let delivery = self.arrive("confirm", request, |common| {
+        let delivery = self.arrive("confirm", request, always, |common| {
             common.ledger.confirm(request);
             Ok(())
         });
@@ -120,30 +159,75 @@ impl PaymentProvider for Provider {
         self.answer(delivery, ChargeOutcome::Unknown, move |common| common.ledger.outcome(&key))
     }
 
-    fn look_up(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
-        let delivery = self.arrive("look up", request, |common| {
-            common.ledger.look_up(request);
-            Ok(())
-        });
+    fn look_up(&self, request: &ChargeRequest, _: Option<&str>) -> Answering<ChargeOutcome> {
+        let delivery = self.arrive("look up", request, always, |common| common.ledger.look_up(request));
         let key = request.key.clone();
         self.answer(delivery, ChargeOutcome::Unknown, move |common| common.ledger.outcome(&key))
     }
 
-    fn void(&self, request: &ChargeRequest, _: Option<&str>) -> Answering<VoidOutcome> {
+    fn capture(&self, request: &ChargeRequest, reference: &str) -> Answering<CaptureOutcome> {
+        let mut outcome = CaptureOutcome::Unknown;
+        let may = |model: &Model| {
+            let sold = model.orders.get(&request.order.0).is_some_and(|order| order.has_sold());
+            demand(sold, 7, || format!("{} is to pay, and its units are not sold", request.order))
+        };
+        let delivery = self.arrive("capture", request, may, |common| {
+            outcome = common.ledger.capture(reference)?;
+            Ok(())
+        });
+        if delivery == Delivery::Silent || delivery == Delivery::Vague {
+            sometimes!("a capture was done and nobody told");
+        }
+        self.answer(delivery, CaptureOutcome::Unknown, move |_| outcome)
+    }
+
+    fn void(&self, request: &ChargeRequest, reference: Option<&str>) -> Answering<VoidOutcome> {
         let mut outcome = VoidOutcome::Unknown;
-        let delivery = self.arrive("void", request, |common| {
-            outcome = common.ledger.void(request);
+        let may = |model: &Model| {
+            let wants = model.orders.get(&request.order.0).is_some_and(|order| order.may_void(reference));
+            demand(wants, 8, || format!("{} cancels {reference:?}, which it may want", request.order))
+        };
+        let delivery = self.arrive("void", request, may, |common| {
+            outcome = common.ledger.void(request, reference);
             Ok(())
         });
         self.answer(delivery, VoidOutcome::Unknown, move |_| outcome)
     }
 
-    fn refund(&self, request: &ChargeRequest, _: &str, key: &str, amount: Money) -> Answering<RefundOutcome> {
+    fn refund(
+        &self,
+        request: &ChargeRequest,
+        reference: &str,
+        key: &str,
+        amount: Money,
+    ) -> Answering<RefundOutcome> {
         let mut outcome = RefundOutcome::Unknown;
-        let delivery = self.arrive("refund", request, |common| {
-            outcome = common.ledger.refund(request, key, amount)?;
+        let may = |model: &Model| {
+            let order = model.orders.get(&request.order.0);
+            let wants = order.is_some_and(|order| order.gives_back(reference, key, amount));
+            demand(wants, 7, || format!("{} gives {amount:?} of {reference} back, unasked", request.order))
+        };
+        let delivery = self.arrive("refund", request, may, |common| {
+            outcome = common.ledger.refund(request, reference, key, amount)?;
             Ok(())
         });
         self.answer(delivery, RefundOutcome::Unknown, move |_| outcome)
+    }
+
+    /// A webhook of this world is the id of an event in the provider's books.
+    fn notice(
+        &self,
+        _: &dyn Fn(&str) -> Option<String>,
+        body: &[u8],
+        _: u64,
+    ) -> Answering<Result<Notice, NoticeError>> {
+        let common = lock(&self.common);
+        let known = common.ledger.tales.iter().find(|tale| tale.event.as_bytes() == body);
+        let notice = known.map(|tale| Notice {
+            event: tale.event.clone(),
+            kind: format!("{:?}", tale.news.standing).to_lowercase(),
+            news: Some(tale.news.clone()),
+        });
+        Box::pin(std::future::ready(notice.ok_or(NoticeError::BadSignature)))
     }
 }

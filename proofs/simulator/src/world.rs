@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use doorbuster_actors::{Engine, EngineOptions, Limits, Stepped};
+use doorbuster_actors::{Engine, EngineOptions, Limits, Stepped, WhenDown};
 use doorbuster_persistence::error::StartError;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
@@ -28,7 +28,7 @@ use crate::ledger::Ledger;
 use crate::model::Model;
 use crate::provider::{Provider, SharedCommon, lock};
 use crate::random::Random;
-use crate::{panics, rows, sometimes};
+use crate::{panics, postman, rows, sometimes};
 
 /// Commands a history has at least.
 pub const COMMANDS_MIN: u64 = 2_000;
@@ -136,6 +136,9 @@ pub fn live(seed: u64, telling: Telling) -> History {
         dead: false,
         life: 0,
         calm: false,
+        quiet_until_ms: 0,
+        orders_wait: true,
+        life_began_ms: 0,
         said_over: std::collections::HashMap::new(),
         unhealthy_until_ms: 0,
         quarantined: std::collections::BTreeMap::new(),
@@ -226,7 +229,17 @@ pub(crate) fn options(common: &SharedCommon, disk: &Machine, random: &mut Random
         payment_pin: Duration::from_secs(6),
         ..Limits::default()
     };
-    options.providers = vec![Arc::new(Provider::new(SharedCommon::clone(common)))];
+    let pace = random.weighted(&[(5, None), (2, Some(120)), (2, Some(40)), (1, Some(12))]);
+    options.providers = vec![Arc::new(Provider::new(SharedCommon::clone(common), pace))];
+    let defer_ms = random.weighted(&[
+        (4, Some(86_400_000)),
+        (3, Some(60_000)),
+        (3, Some(5_000)),
+        (3, Some(1_500)),
+        (2, None),
+    ]);
+    options.when_down = WhenDown { fallback: None, defer: defer_ms.map(Duration::from_millis) };
+    lock(common).orders_wait = defer_ms.is_some();
     options.on_fatal = Arc::new(move |why| {
         let mut common = lock(&fatal);
         if common.dead {
@@ -256,6 +269,8 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
         common.quarantined.clear();
         common.ledger.life = common.life;
         common.ledger.healed = last;
+        common.life_began_ms = common.clock.now_ms();
+        common.quiet_until_ms = 0;
         if last {
             common.heal_clock();
         }
@@ -337,6 +352,7 @@ async fn life(common: &SharedCommon, disk: &Machine, random: &mut Random, last: 
     }
     spawn_local(life.clone().begin(random.fork()));
     spawn_local(life.clone().mischief(random.fork()));
+    spawn_local(postman::deliver(SharedCommon::clone(common), life.engine.clone(), random.fork()));
     for _ in 0..random.between(3, 8) {
         let (common, engine) = (SharedCommon::clone(common), life.engine.clone());
         spawn_local(clients::shop(common, engine, random.fork()));
@@ -379,7 +395,7 @@ impl Life {
                     let mut common = lock(&self.common);
                     let now_ms = common.clock.now_ms();
                     common.judge_shortages(now_ms);
-                    common.calm
+                    common.calm || common.is_quiet()
                 };
                 tokio::time::sleep(Duration::from_millis(if calm { 50 } else { 1 })).await;
                 continue;
@@ -442,7 +458,10 @@ impl Life {
                     lock(&self.common).note(checked);
                 }
                 archived = now;
-                let calm = lock(&self.common).calm;
+                let calm = {
+                    let common = lock(&self.common);
+                    common.calm || common.is_quiet()
+                };
                 tokio::time::sleep(Duration::from_millis(if calm { 200 } else { 10 })).await;
             }
         }
@@ -504,14 +523,25 @@ impl Life {
 
     /// Something goes wrong every now and then.
     async fn mischief(self, mut random: Random) {
-        let ends_after_ms = random.between(400, 4_500);
-        let began_ms = lock(&self.common).clock.now_ms();
+        let mut ends_at_ms = lock(&self.common).clock.now_ms() + random.between(400, 4_500);
         loop {
             tokio::time::sleep(Duration::from_millis(random.between(60, 500))).await;
             if self.is_over() {
                 return self.death.notify_one();
             }
-            if lock(&self.common).clock.now_ms() > began_ms + ends_after_ms {
+            let quiet_ms = {
+                let common = lock(&self.common);
+                common.quiet_until_ms.saturating_sub(common.clock.now_ms())
+            };
+            if quiet_ms > 0 {
+                // Some of these lives end in the middle of it.
+                let waits_ms = if random.one_in(4) { random.below(quiet_ms) } else { quiet_ms };
+                tokio::time::sleep(Duration::from_millis(waits_ms)).await;
+                ends_at_ms = lock(&self.common).clock.now_ms() + random.between(0, 4_000);
+                lock(&self.common).quiet_until_ms = 0;
+                continue;
+            }
+            if lock(&self.common).clock.now_ms() > ends_at_ms {
                 return self.die("its time has come");
             }
             crate::mischief::strike(&self.common, &self.disk, &self.engine, &mut random).await;

@@ -243,22 +243,22 @@ impl Model {
         Ok(())
     }
 
-    /// Whether all work has ended: what is left over, in words.
-    pub fn unfinished(&self) -> Vec<String> {
+    /// Whether all work has ended: what is left over, in words, and the law that wants it done.
+    pub fn unfinished(&self) -> Vec<(u8, String)> {
         let mut left = Vec::new();
         for (id, saga) in &self.sagas {
             if !saga.is_over() && !saga.is_held() {
-                left.push(format!("reservation {id:032x} is {:?}", saga.phase));
+                left.push((6, format!("reservation {id:032x} is {:?}", saga.phase)));
             }
         }
         for (id, cart) in &self.carts {
             if cart.is_checking_out() {
-                left.push(format!("cart {id:032x} is checking out"));
+                left.push((6, format!("cart {id:032x} is checking out")));
             }
         }
         for (id, order) in &self.orders {
-            if let Some(what) = order.unfinished() {
-                left.push(format!("order {id:032x} {what}"));
+            if let Some((law, what)) = order.unfinished() {
+                left.push((law, format!("order {id:032x} {what}")));
             }
         }
         for ((id, sku), part) in &self.parts {
@@ -267,7 +267,7 @@ impl Model {
             if let Part::Held(quantity) = part
                 && !open
             {
-                left.push(format!("{quantity} of {sku} are held for {id:032x}, which is over"));
+                left.push((6, format!("{quantity} of {sku} are held for {id:032x}, which is over")));
             }
         }
         left

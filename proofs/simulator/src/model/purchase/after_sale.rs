@@ -5,9 +5,9 @@ use doorbuster_engine::identity::{RefundId, RequestStamp, Sku, Timestamp};
 use doorbuster_engine::order::{FulfilmentView, LineUnits, OrderState, RefundState, RefundView};
 
 use super::fold::{answer, refuse};
-use super::{Purchase, state_name};
+use super::{Purchase, Purse, state_name};
 use crate::broken::{Broken, demand};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Status};
 use crate::model::{Standing, Verdict};
 use crate::sometimes;
 
@@ -46,10 +46,11 @@ impl Purchase {
         due.then(|| units.map(|units| units.quantity).sum())
     }
 
-    /// Minor units that no refund has taken or asks for.
+    /// Minor units, ours or held for us, that no refund has taken or asks for.
     fn money_left(&self) -> i64 {
         let taken = self.returns.iter().filter(|back| back.view.state != RefundState::Failed);
-        self.captured - taken.map(|back| back.view.amount.amount).sum::<i64>()
+        let paid = if self.purse == Purse::Held { self.total().amount } else { self.captured() };
+        paid - taken.map(|back| back.view.amount.amount).sum::<i64>()
     }
 
     /// Units of a line that no refund has taken or asks for.
@@ -83,6 +84,9 @@ impl Purchase {
     /// It is called off after it was placed: everything goes back that has not gone yet.
     pub(super) fn call_off(&mut self, refund: RefundId, standing: Standing) -> Verdicts {
         let request = self.cancel.take().or(standing.request);
+        if self.purse == Purse::Held {
+            self.void_wanted = true;
+        }
         let units =
             self.lines.iter().map(|line| LineUnits { line: line.line, quantity: self.units_left(line.line) });
         let view = RefundView {
@@ -101,13 +105,36 @@ impl Purchase {
 
     /// A part of it is to go back.
     pub(super) fn refund_requested(&mut self, view: RefundView, request: Option<RequestStamp>) -> Verdicts {
+        demand(self.purse != Purse::Held, 7, || {
+            format!("{}: {} gives back what is not ours yet", self.id, view.id)
+        })?;
         self.begin_return(view, request, false)
+    }
+
+    /// What was held for us is let go, for the order is called off: nothing goes back but its units.
+    pub(super) fn authorization_voided(&mut self, ledger: &Ledger) -> Verdicts {
+        demand(self.purse == Purse::Held, 7, || format!("{} lets go what is {:?}", self.id, self.purse))?;
+        let status = self.reference.as_deref().and_then(|own| ledger.payment(own)).map(|(_, status)| status);
+        demand(status == Some(Status::Cancelled), 8, || {
+            format!("{} has let its money go, the provider says {status:?}", self.id)
+        })?;
+        self.purse = Purse::LetGo;
+        let back = self.returns.iter_mut().find(|back| back.cancels && back.view.state == RefundState::Pending);
+        let back = back.ok_or_else(|| Broken {
+            law: 7,
+            seen: format!("{} lets its money go, and nobody called it off", self.id),
+        })?;
+        back.view.amount.amount = 0;
+        let refund = back.view.id;
+        sometimes!("authorized money was let go");
+        self.refund_succeeded(refund, ledger)
     }
 
     /// Money went back: the provider must say so too.
     pub(super) fn refund_succeeded(&mut self, refund: RefundId, ledger: &Ledger) -> Verdicts {
         let at = self.pending(refund)?;
         let view = self.returns[at].view.clone();
+        demand(self.purse != Purse::Held, 7, || format!("{refund} gives back what is not ours yet"))?;
         let went_back = ledger.went_back(&refund.to_string());
         demand(view.amount.amount == 0 || went_back == Some(true), 7, || {
             format!("{refund} succeeded, the provider says {went_back:?}")
@@ -160,7 +187,7 @@ impl Purchase {
 
     /// Units were handed to the carrier.
     pub(super) fn units_fulfilled(&mut self, view: &FulfilmentView, standing: Standing) -> Verdicts {
-        let standing_order = self.is_placed() && !self.cancelled;
+        let standing_order = self.is_placed() && !self.cancelled && self.purse != Purse::Held;
         demand(standing_order, 6, || format!("{} is fulfilled while {:?}", self.id, self.stage))?;
         for units in &view.lines {
             let left = self.units_left(units.line);

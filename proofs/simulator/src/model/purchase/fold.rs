@@ -5,13 +5,16 @@ use doorbuster_engine::identity::{OrderId, RequestStamp, Sku, Timestamp};
 use doorbuster_engine::money::Money;
 use doorbuster_engine::order::{FulfilmentView, OrderEvent, OrderLine, RefundState, RefundView};
 
-use super::{Purchase, Stage};
-use crate::broken::{Broken, demand};
-use crate::ledger::Ledger;
+use super::{Purchase, Purse, Stage, Unwanted};
+use crate::broken::{Broken, Checked, demand};
+use crate::ledger::{Ledger, Origin, Status};
 use crate::model::basket;
 use crate::model::shelf::Part;
 use crate::model::{Model, Past, Standing, Verdict};
 use crate::sometimes;
+
+/// So many of a provider's newest events an order remembers: a copy of one of these has no second effect.
+const NOTICES_REMEMBERED: usize = 64;
 
 impl Model {
     pub(in crate::model) fn fold_order(
@@ -45,10 +48,17 @@ impl Model {
                 stage: Stage::Holding,
                 started_at_ms: standing.at_ms,
                 started_position: standing.position,
+                pinned_at_ms: standing.at_ms,
+                place: standing.position,
+                overtaken_at_ms: None,
                 checkout: standing.request,
                 confirm: None,
                 cancel: None,
-                captured: 0,
+                purse: Purse::Shopper,
+                reference: None,
+                unwanted: Vec::new(),
+                notices: Vec::new(),
+                void_wanted: false,
                 refunded: 0,
                 lines: lines.collect(),
                 returns: Vec::new(),
@@ -83,7 +93,7 @@ impl Model {
     ) -> Result<Vec<Verdict>, Broken> {
         let (id, at_ms) = (order.id, standing.at_ms);
         let from = order.stage.clone();
-        let paying = order.pin_ends_ms().is_some();
+        let paying = order.is_paying();
         let illegal = |law: u8| Broken { law, seen: format!("{id} is {from:?}") };
         let wanted = |holds: bool, law: u8| if holds { Ok(()) } else { Err(illegal(law)) };
         let part = |sku: &Sku| self.parts.get(&(id.0, sku.clone())).copied();
@@ -97,6 +107,29 @@ impl Model {
                     })?;
                 }
                 order.stage = Stage::Asked;
+                order.pinned_at_ms = at_ms;
+                order.place = standing.position;
+                Ok(Vec::new())
+            }
+            OrderEvent::PaymentDeferred { until } => {
+                wanted(from == Stage::Asked && at_ms < until.0, 8)?;
+                // Said in the same breath as that its units are held, or the provider may have been asked.
+                demand(order.pinned_at_ms == at_ms, 8, || format!("{id} waits, and was asked about before"))?;
+                never_asked(id, ledger)?;
+                order.stage = Stage::Deferred { until_ms: until.0 };
+                sometimes!("an order waited for its provider");
+                Ok(answer(payers(order), &checkout(order, CheckoutResult::PaymentPending)))
+            }
+            OrderEvent::PaymentResumed => {
+                let Stage::Deferred { until_ms } = from else { return Err(illegal(8)) };
+                demand(at_ms < until_ms, 8, || {
+                    format!("{id} is asked about at {at_ms}, it stopped to wait at {until_ms}")
+                })?;
+                never_asked(id, ledger)?;
+                order.stage = Stage::Asked;
+                order.pinned_at_ms = at_ms;
+                order.overtaken_at_ms = None;
+                sometimes!("an order that waited was let through");
                 Ok(Vec::new())
             }
             OrderEvent::UnitsRefused { shortages } => {
@@ -110,11 +143,11 @@ impl Model {
                 order.stage = Stage::LookingUp;
                 Ok(answer(payers(order), &checkout(order, CheckoutResult::PaymentPending)))
             }
-            OrderEvent::ActionRequired { client_secret, .. } => {
+            OrderEvent::ActionRequired { reference, action } => {
                 wanted(paying && from != Stage::ShopperActs, 7)?;
                 order.stage = Stage::ShopperActs;
-                let client_secret = client_secret.clone();
-                let result = CheckoutResult::ActionRequired { client_secret };
+                order.reference = Some(reference.clone());
+                let result = CheckoutResult::ActionRequired { action: action.clone() };
                 Ok(answer(payers(order), &checkout(order, result)))
             }
             OrderEvent::ConfirmRequested => {
@@ -124,9 +157,15 @@ impl Model {
                 Ok(Vec::new())
             }
             OrderEvent::VoidRequested { by_request, .. } => {
-                wanted(paying || (*by_request && from == Stage::Voiding { by_request: false }), 8)?;
+                let waits = matches!(from, Stage::Deferred { .. });
+                let again = waits || from == Stage::Voiding { by_request: false };
+                wanted(paying || (*by_request && again), 8)?;
+                order.void_wanted = !waits;
+                if waits {
+                    sometimes!("an order that waited was called off");
+                }
                 if !by_request {
-                    let due_ms = order.started_at_ms + order.draft.pin_ms;
+                    let due_ms = order.pinned_at_ms + order.draft.pin_ms;
                     demand(at_ms >= due_ms, 8, || format!("{id} is cancelled at {at_ms}, due {due_ms}"))?;
                     sometimes!("the pin's cap cancelled a charge");
                 }
@@ -147,7 +186,16 @@ impl Model {
                 Ok(called_off(order, &refusal))
             }
             OrderEvent::PaymentVoided => {
-                wanted(matches!(from, Stage::Voiding { .. }), 8)?;
+                if let Stage::Deferred { until_ms } = from {
+                    demand(at_ms >= until_ms, 8, || format!("{id} stops to wait at {at_ms}, due {until_ms}"))?;
+                    never_asked(id, ledger)?;
+                    sometimes!("an order waited in vain");
+                } else {
+                    wanted(matches!(from, Stage::Voiding { .. }), 8)?;
+                }
+                if !order.void_wanted {
+                    never_asked(id, ledger)?;
+                }
                 ledger.check_never_charged(id)?;
                 order.stage = Stage::Voided;
                 let asked = from == Stage::Voiding { by_request: true };
@@ -155,30 +203,84 @@ impl Model {
                 let refusal = Refusal::PaymentDeclined { reason: reason.into(), retryable: true };
                 Ok(called_off(order, &refusal))
             }
-            OrderEvent::Placed { .. } => {
+            OrderEvent::Placed { reference } => {
                 wanted(paying || matches!(from, Stage::Voiding { .. }), 7)?;
-                let captured = ledger.captured(id);
-                demand(captured == order.total().amount, 7, || {
-                    format!("{id} is placed for {:?}, the provider has taken {captured}", order.total())
-                })?;
-                match from {
-                    Stage::LookingUp => sometimes!("a charge was unknown, then captured"),
-                    Stage::Voiding { .. } => sometimes!("a void found the charge captured"),
-                    Stage::Confirming => sometimes!("the shopper acted and paid"),
-                    Stage::Holding
-                    | Stage::Asked
-                    | Stage::ShopperActs
-                    | Stage::Placed
-                    | Stage::Refused
-                    | Stage::Declined
-                    | Stage::Voided => {}
+                order.reference.clone_from(reference);
+                if order.total().amount > 0 {
+                    let held = order.purse == Purse::Held;
+                    check_payment(order, if held { Status::Authorized } else { Status::Captured }, ledger)?;
+                    order.purse = if held { Purse::Held } else { Purse::Ours };
                 }
-                if ledger.charge_of(id).is_some_and(|charge| charge.life < ledger.life) {
-                    sometimes!("a charge asked for by a crashed life was captured");
-                }
+                placed_after(&from, reference.as_deref(), ledger);
                 order.stage = Stage::Placed;
-                order.captured = order.total().amount;
                 Ok(answer(payers(order), &checkout(order, CheckoutResult::Placed)))
+            }
+            OrderEvent::PaymentAuthorized { reference } => {
+                wanted(paying && order.purse == Purse::Shopper, 7)?;
+                order.reference = Some(reference.clone());
+                check_payment(order, Status::Authorized, ledger)?;
+                order.purse = Purse::Held;
+                sometimes!("a payment was authorized first");
+                Ok(Vec::new())
+            }
+            OrderEvent::PaymentCaptured => {
+                wanted(order.is_placed() && order.purse == Purse::Held && order.sold, 7)?;
+                check_payment(order, Status::Captured, ledger)?;
+                order.purse = Purse::Ours;
+                sometimes!("authorized money was captured");
+                Ok(Vec::new())
+            }
+            OrderEvent::CaptureFailed { .. } => {
+                wanted(order.is_placed() && order.purse == Purse::Held && order.sold, 7)?;
+                check_payment(order, Status::Cancelled, ledger)?;
+                order.purse = Purse::Lost;
+                sometimes!("an authorization ran out before the capture");
+                Ok(Vec::new())
+            }
+            OrderEvent::AuthorizationVoided => order.authorization_voided(ledger),
+            OrderEvent::Noticed { event, asks } => {
+                let recent = order.notices.iter().rev().take(NOTICES_REMEMBERED);
+                demand(!recent.clone().any(|known| known == event), 5, || format!("{id} takes {event} twice"))?;
+                order.notices.push(event.clone());
+                if *asks {
+                    wanted(from == Stage::ShopperActs, 7)?;
+                    order.stage = Stage::Confirming;
+                    sometimes!("a notice made an order ask");
+                }
+                Ok(Vec::new())
+            }
+            OrderEvent::StrayFound { reference } => {
+                let known = order.unwanted.iter().any(|unwanted| unwanted.reference == *reference);
+                demand(!known, 7, || format!("{id} finds {reference} twice"))?;
+                let payment = ledger.payment(reference);
+                let of_it = payment.is_some_and(|(payment, _)| payment.order == id && payment.amount == order.total());
+                demand(of_it, 7, || format!("{id} does not want {reference}, which is {payment:?}"))?;
+                let own = order.reference.as_ref() == Some(reference);
+                let wants = own && (paying || order.is_placed() && !matches!(order.purse, Purse::LetGo | Purse::Lost));
+                demand(!wants, 7, || format!("{id} does not want its own {reference}"))?;
+                order.unwanted.push(Unwanted { reference: reference.clone(), settled: false, kept: false });
+                Ok(Vec::new())
+            }
+            OrderEvent::StrayReturned { reference } => {
+                let (taken, back) = ledger.money(reference);
+                let status = ledger.payment(reference).map(|(_, status)| status);
+                let gone = matches!(status, Some(Status::Cancelled | Status::Captured)) && taken == back;
+                demand(gone, 7, || {
+                    format!("{id} has sent {reference} back: it is {status:?}, {back} of {taken} went back")
+                })?;
+                if taken > 0 {
+                    sometimes!("unwanted money was sent back");
+                } else {
+                    sometimes!("an unwanted payment was cancelled");
+                }
+                settle_unwanted(order, reference, false)
+            }
+            OrderEvent::StrayKept { reference, .. } => {
+                demand(ledger.refused_to_give_back(reference), 7, || {
+                    format!("{id} gives {reference} up, and nobody refused to give it back")
+                })?;
+                sometimes!("unwanted money was kept by the provider");
+                settle_unwanted(order, reference, true)
             }
             OrderEvent::UnitsSold => {
                 wanted(order.is_placed() && !order.sold, 6)?;
@@ -239,6 +341,56 @@ impl Model {
             OrderEvent::Completed => order.return_window_passed(at_ms),
         }
     }
+}
+
+/// Law 8: the provider was never asked about an order that waited for it.
+fn never_asked(id: OrderId, ledger: &Ledger) -> Checked {
+    demand(ledger.asked_for(id).is_none(), 8, || {
+        format!("{id} waited, and the provider was asked: {:?}", ledger.asked_for(id))
+    })
+}
+
+/// Law 7: the provider has a payment by the order's reference, for this order and all of its total, and it stands like that.
+fn check_payment(order: &Purchase, due: Status, ledger: &Ledger) -> Checked {
+    let payment = order.reference.as_deref().and_then(|own| ledger.payment(own));
+    let right = payment.is_some_and(|(payment, status)| {
+        payment.order == order.id && payment.amount == order.total() && status == due
+    });
+    demand(right, 7, || {
+        format!("{} of {:?} has a payment that is {due:?}, it is {payment:?}", order.id, order.total())
+    })
+}
+
+/// Counts the ways by which an order came to its money.
+fn placed_after(from: &Stage, reference: Option<&str>, ledger: &Ledger) {
+    match from {
+        Stage::LookingUp => sometimes!("a charge was unknown, then captured"),
+        Stage::Voiding { .. } => sometimes!("a void found the charge captured"),
+        Stage::Confirming => sometimes!("the shopper acted and paid"),
+        Stage::ShopperActs => sometimes!("a notice told of money before anybody asked"),
+        Stage::Holding
+        | Stage::Deferred { .. }
+        | Stage::Asked
+        | Stage::Placed
+        | Stage::Refused
+        | Stage::Declined
+        | Stage::Voided => {}
+    }
+    let Some((payment, _)) = reference.and_then(|reference| ledger.payment(reference)) else { return };
+    if payment.life < ledger.life {
+        sometimes!("a charge asked for by a crashed life was captured");
+    }
+    if payment.origin == Origin::Stray {
+        sometimes!("an order was paid by a payment that it had not asked for");
+    }
+}
+
+fn settle_unwanted(order: &mut Purchase, reference: &str, kept: bool) -> Result<Vec<Verdict>, Broken> {
+    let id = order.id;
+    let open = order.unwanted.iter_mut().find(|unwanted| unwanted.reference == reference && !unwanted.settled);
+    let open = open.ok_or_else(|| Broken { law: 7, seen: format!("{id} ends {reference}, which is not open") })?;
+    (open.settled, open.kept) = (true, kept);
+    Ok(Vec::new())
 }
 
 fn payers(order: &mut Purchase) -> Vec<RequestStamp> {

@@ -15,6 +15,7 @@ use doorbuster_engine::order::{
 };
 
 use super::Past;
+use crate::broken::{Checked, demand};
 use after_sale::Return;
 
 /// How far a checkout came.
@@ -22,6 +23,11 @@ use after_sale::Return;
 pub enum Stage {
     /// Units are asked for.
     Holding,
+    /// The provider cannot be asked, and was not: the order waits for it.
+    Deferred {
+        /// Until then, exclusive, business time.
+        until_ms: u64,
+    },
     /// The provider is asked for money.
     Asked,
     /// Its answer was unknown.
@@ -35,7 +41,7 @@ pub enum Stage {
         /// Whether a caller asked for it.
         by_request: bool,
     },
-    /// Paid.
+    /// Paid, or the money is held for us.
     Placed,
     /// Off: units were not there.
     Refused,
@@ -43,6 +49,30 @@ pub enum Stage {
     Declined,
     /// Off: cancelled before it was charged.
     Voided,
+}
+
+/// Whose the money of an order is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purse {
+    /// The shopper's; or there is nothing to pay.
+    Shopper,
+    /// Held for us.
+    Held,
+    /// Ours.
+    Ours,
+    /// It was held, and was let go because the order was called off.
+    LetGo,
+    /// It was held, and could not be taken.
+    Lost,
+}
+
+/// Money that came for an order that does not want it.
+#[derive(Clone, Debug)]
+pub(super) struct Unwanted {
+    pub(super) reference: String,
+    pub(super) settled: bool,
+    /// The provider refuses to give it back.
+    pub(super) kept: bool,
 }
 
 /// An order.
@@ -56,10 +86,23 @@ pub struct Purchase {
     pub stage: Stage,
     started_at_ms: u64,
     started_position: u64,
+    /// Since when its units are pinned for a payment that is open.
+    pinned_at_ms: u64,
+    /// Its place among those who wait for the provider: where its units were reserved.
+    place: u64,
+    /// Since when somebody behind it was let through before it, true time.
+    pub overtaken_at_ms: Option<u64>,
     checkout: Option<RequestStamp>,
     confirm: Option<RequestStamp>,
     cancel: Option<RequestStamp>,
-    captured: i64,
+    purse: Purse,
+    /// The provider's name for its payment.
+    reference: Option<String>,
+    unwanted: Vec<Unwanted>,
+    /// Events of the provider that it took, oldest first.
+    notices: Vec<String>,
+    /// Whether its payment was ever to be cancelled.
+    void_wanted: bool,
     refunded: i64,
     lines: Vec<OrderLine>,
     returns: Vec<Return>,
@@ -101,20 +144,105 @@ impl Purchase {
         self.stage == Stage::Holding
     }
 
-    /// When its open payment must be cancelled.
-    pub fn pin_ends_ms(&self) -> Option<u64> {
-        let paying =
-            matches!(self.stage, Stage::Asked | Stage::LookingUp | Stage::ShopperActs | Stage::Confirming);
-        paying.then_some(self.started_at_ms + self.draft.pin_ms)
+    /// Whether the provider may be asked, or was, and how it stands is open.
+    fn is_paying(&self) -> bool {
+        matches!(self.stage, Stage::Asked | Stage::LookingUp | Stage::ShopperActs | Stage::Confirming)
     }
 
-    /// What it still has to do, if anything.
-    pub fn unfinished(&self) -> Option<String> {
+    /// When its open payment must be cancelled, or it must stop to wait for the provider.
+    pub fn pin_ends_ms(&self) -> Option<u64> {
+        if let Stage::Deferred { until_ms } = self.stage {
+            return Some(until_ms);
+        }
+        self.is_paying().then_some(self.pinned_at_ms + self.draft.pin_ms)
+    }
+
+    /// Its place among those who wait for the provider, if it waits.
+    pub fn waits_at(&self) -> Option<u64> {
+        matches!(self.stage, Stage::Deferred { .. }).then_some(self.place)
+    }
+
+    /// Whether the payment is open, and which money is its own is not known yet.
+    pub fn may_be_paid_by_anyone(&self) -> bool {
+        self.is_paying() && self.reference.is_none()
+    }
+
+    /// Whether its units are sold.
+    pub fn has_sold(&self) -> bool {
+        self.sold
+    }
+
+    /// Whether it may have this payment cancelled.
+    pub fn may_void(&self, reference: Option<&str>) -> bool {
+        self.void_wanted
+            || self.unwanted.iter().any(|unwanted| Some(unwanted.reference.as_str()) == reference)
+    }
+
+    /// Whether it gives back so much of this payment, by a refund of this key.
+    pub fn gives_back(&self, reference: &str, key: &str, amount: Money) -> bool {
+        let own = self.reference.as_deref() == Some(reference)
+            && self.returns.iter().any(|back| back.view.id.to_string() == key && back.view.amount == amount);
+        let unwanted = self.unwanted.iter().any(|unwanted| unwanted.reference == reference);
+        own || (unwanted && amount == self.total())
+    }
+
+    /// Whether it took this event of the provider.
+    pub fn has_heard(&self, event: &str) -> bool {
+        self.notices.iter().any(|known| known == event)
+    }
+
+    /// The provider's name for its payment.
+    pub fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
+    /// Whether the provider refuses to give this payment back, which came unwanted.
+    pub fn keeps(&self, reference: &str) -> bool {
+        self.unwanted.iter().any(|unwanted| unwanted.kept && unwanted.reference == reference)
+    }
+
+    /// How many payments came that it does not want.
+    pub fn unwanted_payments(&self) -> usize {
+        self.unwanted.len()
+    }
+
+    /// Minor units of it that are ours.
+    fn captured(&self) -> i64 {
+        if self.purse == Purse::Ours { self.total().amount } else { 0 }
+    }
+
+    /// Law 7: its units are sold where they are paid for, and paid for where they are sold, once all is over.
+    pub fn check_paid_for(&self) -> Checked {
+        let paid = match self.purse {
+            Purse::Ours => true,
+            Purse::Shopper => self.is_placed() && self.total().amount == 0,
+            Purse::LetGo | Purse::Lost => self.cancelled,
+            Purse::Held => false,
+        };
+        demand(self.sold == (paid && self.is_placed()), 7, || {
+            format!("{} is {:?}, its money is {:?}, and sold are its units: {}", self.id, self.stage, self.purse, self.sold)
+        })
+    }
+
+    /// What it still has to do, if anything, and the law that wants it done.
+    pub fn unfinished(&self) -> Option<(u8, String)> {
+        let left = self.unfinished_work()?;
+        let money = self.sold && self.purse == Purse::Held || self.unwanted.iter().any(|money| !money.settled);
+        Some((if money { 7 } else { 6 }, left))
+    }
+
+    fn unfinished_work(&self) -> Option<String> {
+        if let Some(unwanted) = self.unwanted.iter().find(|unwanted| !unwanted.settled) {
+            return Some(format!("has {} that it does not want", unwanted.reference));
+        }
         if self.is_open() {
             return Some(format!("is {:?}", self.stage));
         }
         if self.is_placed() && !self.sold {
             return Some("has not sold its units".into());
+        }
+        if self.purse == Purse::Held {
+            return Some("has not taken its money".into());
         }
         if self.is_off() && !self.freed {
             return Some("has not freed its units".into());
@@ -162,10 +290,12 @@ impl Purchase {
         if !self.is_placed() {
             return OrderState::PendingPayment;
         }
-        let all_back = if self.captured > 0 {
-            self.refunded == self.captured
-        } else {
-            self.lines.iter().all(|line| line.refunded == line.quantity)
+        let all_back = match self.purse {
+            Purse::Held => false,
+            Purse::Ours => self.refunded == self.captured(),
+            Purse::Shopper | Purse::LetGo | Purse::Lost => {
+                self.lines.iter().all(|line| line.refunded == line.quantity)
+            }
         };
         if self.cancelled {
             OrderState::Cancelled
@@ -186,15 +316,22 @@ impl Purchase {
         match self.stage {
             Stage::Holding | Stage::Refused => PaymentState::None,
             Stage::ShopperActs => PaymentState::RequiresAction,
-            Stage::Asked | Stage::LookingUp | Stage::Confirming | Stage::Voiding { .. } => {
-                PaymentState::Pending
-            }
+            Stage::Deferred { .. }
+            | Stage::Asked
+            | Stage::LookingUp
+            | Stage::Confirming
+            | Stage::Voiding { .. } => PaymentState::Pending,
             Stage::Declined => PaymentState::Declined,
             Stage::Voided => PaymentState::Voided,
-            Stage::Placed if self.captured == 0 => PaymentState::NotRequired,
-            Stage::Placed if self.refunded == 0 => PaymentState::Captured,
-            Stage::Placed if self.refunded < self.captured => PaymentState::PartiallyRefunded,
-            Stage::Placed => PaymentState::Refunded,
+            Stage::Placed => match self.purse {
+                Purse::Shopper => PaymentState::NotRequired,
+                Purse::Held => PaymentState::Authorized,
+                Purse::LetGo => PaymentState::Voided,
+                Purse::Lost => PaymentState::Declined,
+                Purse::Ours if self.refunded == 0 => PaymentState::Captured,
+                Purse::Ours if self.refunded < self.captured() => PaymentState::PartiallyRefunded,
+                Purse::Ours => PaymentState::Refunded,
+            },
         }
     }
 
@@ -213,7 +350,7 @@ impl Purchase {
             provider: self.draft.provider.clone(),
             payment_state,
             payment_id: (!unpaid).then_some(PaymentId(self.id.0)),
-            captured: self.money(self.captured),
+            captured: self.money(self.captured()),
             refunded: self.money(self.refunded),
             created_at: Timestamp(self.started_at_ms),
             version: self.version,
