@@ -1,10 +1,96 @@
 //! Cart to order over the saga, with each of the fake provider's answers.
 
-use doorbuster_actors::{Access, RefundInput};
-use doorbuster_engine::answer::{Answer, CheckoutResult, Refusal};
-use doorbuster_engine::order::{OrderState, OrderView, PaymentState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{cart, checkout, define, eventually, pounds, stock, ticket, with_engine};
+use doorbuster_actors::{Access, EngineOptions, RefundInput, WhenDown};
+use doorbuster_engine::answer::{Answer, CheckoutResult, Refusal};
+use doorbuster_engine::money::Money;
+use doorbuster_engine::order::{OrderState, OrderView, PaymentState};
+use doorbuster_engine::payment::{
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, PaymentProvider, RefundOutcome, VoidOutcome,
+};
+use doorbuster_gateways::fake::Fake;
+
+use crate::harness::{cart, checkout, define, eventually, pounds, stock, ticket, with_engine, with_options};
+
+/// The fake provider elsewhere, and away when told so.
+struct Elsewhere {
+    fake: Fake,
+    away: Arc<AtomicBool>,
+}
+
+impl Elsewhere {
+    fn unless_away<T: Send + 'static>(&self, away: T, call: impl FnOnce(&Fake) -> Answering<T>) -> Answering<T> {
+        if self.away.load(Ordering::Relaxed) { Box::pin(std::future::ready(away)) } else { call(&self.fake) }
+    }
+}
+
+impl PaymentProvider for Elsewhere {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn authorize(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {
+        self.unless_away(ChargeOutcome::Unknown, |fake| fake.authorize(request))
+    }
+
+    fn confirm(&self, request: &ChargeRequest, reference: &str) -> Answering<ChargeOutcome> {
+        self.unless_away(ChargeOutcome::Unknown, |fake| fake.confirm(request, reference))
+    }
+
+    fn look_up(&self, request: &ChargeRequest, reference: Option<&str>) -> Answering<ChargeOutcome> {
+        self.unless_away(ChargeOutcome::Unknown, |fake| fake.look_up(request, reference))
+    }
+
+    fn capture(&self, request: &ChargeRequest, reference: &str) -> Answering<CaptureOutcome> {
+        self.unless_away(CaptureOutcome::Unknown, |fake| fake.capture(request, reference))
+    }
+
+    fn void(&self, request: &ChargeRequest, reference: Option<&str>) -> Answering<VoidOutcome> {
+        self.unless_away(VoidOutcome::Unknown, |fake| fake.void(request, reference))
+    }
+
+    fn refund(
+        &self,
+        request: &ChargeRequest,
+        reference: &str,
+        key: &str,
+        amount: Money,
+    ) -> Answering<RefundOutcome> {
+        self.unless_away(RefundOutcome::Unknown, |fake| fake.refund(request, reference, key, amount))
+    }
+}
+
+#[test]
+fn a_copy_of_a_checkout_is_told_its_answer_while_new_ones_are_refused_for_an_absent_provider() {
+    let data = tempfile::tempdir().unwrap();
+    let away = Arc::new(AtomicBool::new(false));
+    let provider = Elsewhere { fake: Fake::default(), away: Arc::clone(&away) };
+    let change = |options: &mut EngineOptions| {
+        options.providers = vec![Arc::new(provider)];
+        options.when_down = WhenDown { fallback: None, defer: None };
+    };
+    with_options(data.path(), change, async |engine| {
+        define(&engine, "TEE", 20).await;
+        let paid = cart(&engine, "paid", &[("TEE", 1)]).await;
+        let first = checkout(&engine, "pay", &paid, "ok").await.unwrap();
+        away.store(true, Ordering::Relaxed);
+        let mut refused = None;
+        for n in 0..10 {
+            let next = cart(&engine, &format!("cart {n}"), &[("TEE", 1)]).await;
+            refused = checkout(&engine, &format!("pay {n}"), &next, "ok").await.err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        assert!(matches!(refused, Some(Refusal::PaymentUnavailable { .. })), "{refused:?}");
+        let again = checkout(&engine, "pay", &paid, "ok").await.unwrap();
+        assert!(again.replayed);
+        assert_eq!(again.answer, first.answer, "law 5");
+        away.store(false, Ordering::Relaxed);
+    });
+}
 
 fn order(answer: Answer) -> (CheckoutResult, OrderView) {
     match answer {

@@ -137,6 +137,24 @@ mutants! {
     ForgetDeferred breaks 6,
     /// Shows a state to readers before it is durable.
     ReadAheadOfJournal breaks 3,
+    /// Takes authorized money before the order's units are sold.
+    CaptureBeforeSold breaks 7,
+    /// Never takes the money that was authorized.
+    LoseCapture breaks 7 or 6,
+    /// Hands units to the carrier, or gives money back, before the money is ours.
+    FulfilUnpaid breaks 6 or 7,
+    /// Believes a provider that tells of a payment over another amount.
+    BelieveAnyAmount breaks 7,
+    /// Lets a copied notice have a second effect.
+    DoubleNotice breaks 5,
+    /// Keeps money that came for an order that does not want it.
+    ForgetStray breaks 7,
+    /// Asks the provider about an order whose time to wait for it is over.
+    ChargeDeferred breaks 8,
+    /// Lets the last who came to wait for the provider go first.
+    ServeLastFirst breaks 8,
+    /// Asks a provider as often as it likes.
+    IgnorePace breaks 11,
 }
 
 #[cfg(feature = "mutants")]

@@ -64,7 +64,7 @@ impl Engine {
 
     /// Checks a cart out: holds its units, charges, places the order. A refusal undoes all of it.
     pub async fn checkout(&self, ticket: Ticket, id: CartId, input: CheckoutInput) -> Verdict {
-        let provider = self.provider_for(input.provider)?;
+        let provider = self.provider_for(input.provider, &ticket)?;
         let pin_ms = u64::try_from(self.shared.limits.payment_pin.as_millis()).unwrap_or(u64::MAX);
         let request = CheckoutRequest {
             order: OrderId(self.random_bits()),
@@ -82,7 +82,7 @@ impl Engine {
     /// Who is to be asked for the money: the provider that the shopper chose, or where it does not answer, the one that the
     /// shop named for that case. A copy of this request that comes later is told what the first one came to (law 5), whoever
     /// would be chosen then.
-    fn provider_for(&self, chosen: String) -> Result<String, Refusal> {
+    fn provider_for(&self, chosen: String, ticket: &Ticket) -> Result<String, Refusal> {
         let shared = &self.shared;
         let Some(desk) = shared.desk(&chosen) else {
             let known: Vec<_> = shared.desks.iter().map(|desk| desk.name()).collect();
@@ -98,7 +98,9 @@ impl Engine {
             metrics::counter!("doorbuster_payment_fallbacks_total", "provider" => desk.name()).increment(1);
             return Ok(other.name().to_owned());
         }
-        if shared.when_down.defer.is_none() {
+        // A copy of a request that took effect while the provider answered is no new checkout.
+        let known = ticket.keyed && shared.index.stage(ticket.stamp.key).is_some();
+        if shared.when_down.defer.is_none() && !known {
             return Err(Refusal::PaymentUnavailable { retry_after_ms: desk.retry_after_ms() });
         }
         Ok(chosen)

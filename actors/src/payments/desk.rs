@@ -11,6 +11,7 @@ use std::time::Duration;
 use doorbuster_engine::command::Command;
 use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::{OrderId, Position};
+use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::order::OrderCommand;
 use doorbuster_engine::payment::PaymentProvider;
 use parking_lot::Mutex;
@@ -77,7 +78,8 @@ pub struct ProviderStatus {
 
 impl Desk {
     pub(crate) fn new(provider: Arc<dyn PaymentProvider>) -> Self {
-        let pace = Pace::new(provider.calls_per_second_max());
+        let pace = provider.calls_per_second_max().filter(|_| !mutant::active(Mutant::IgnorePace));
+        let pace = Pace::new(pace);
         let state = State { breaker: Breaker::new(), pace, waiting: BTreeMap::new(), attended: false };
         Self { provider, state: Mutex::new(state) }
     }
@@ -188,7 +190,9 @@ impl Desk {
                         wait.saturating_sub(NEARLY_FREE).max(Duration::from_millis(1))
                     }
                     Leave::Ask => {
-                        let Some((_, (order, _))) = state.waiting.pop_first() else {
+                        let last_first = mutant::active(Mutant::ServeLastFirst);
+                        let next = if last_first { state.waiting.pop_last() } else { state.waiting.pop_first() };
+                        let Some((_, (order, _))) = next else {
                             state.attended = false;
                             return;
                         };

@@ -112,7 +112,9 @@ impl Order {
     fn decide_provider_ready(&self, now: Timestamp) -> OrderDecision {
         match self.stage {
             // After a long silence this may overtake the timer: nobody is charged for what they gave up hours ago.
-            Stage::Paying(Paying::Deferred { until }) if now >= until => {
+            Stage::Paying(Paying::Deferred { until })
+                if now >= until && !mutant::active(Mutant::ChargeDeferred) =>
+            {
                 Decision::change(OrderEvent::PaymentVoided)
             }
             Stage::Paying(Paying::Deferred { until: _ }) => Decision::change(OrderEvent::PaymentResumed),
@@ -234,7 +236,7 @@ impl Order {
         if self.is_absent() {
             return Decision::Refuse(Refusal::NotFound(Missing::Order));
         }
-        if self.notices.iter().any(|known| known == event) {
+        if self.notices.iter().any(|known| known == event) && !mutant::active(Mutant::DoubleNotice) {
             return Decision::Answer(Answer::Noticed);
         }
         let ours = self.reference.as_ref().is_none_or(|known| *known == news.reference);
@@ -248,7 +250,8 @@ impl Order {
         match (self.stage, paid) {
             (Stage::Absent | Stage::Holding | Stage::Paying(Paying::Deferred { .. }), _) => {}
             // A payment over another amount is not this order's, whatever it says (law 7).
-            (_, Some(_)) if news.amount != self.totals.total => {}
+            (_, Some(_))
+                if news.amount != self.totals.total && !mutant::active(Mutant::BelieveAnyAmount) => {}
             (Stage::Paying(_), Some(funds)) if ours => events.extend(self.placed(&news.reference, funds)),
             (Stage::Voiding { .. }, Some(Funds::Captured)) if ours => {
                 events.extend(self.placed(&news.reference, Funds::Captured));
@@ -271,7 +274,7 @@ impl Order {
 
     fn find_stray(&self, reference: &str, events: &mut Events) {
         let known = self.strays.iter().any(|stray| stray.reference == reference);
-        if !known && self.strays.len() < STRAYS_MAX {
+        if !known && self.strays.len() < STRAYS_MAX && !mutant::active(Mutant::ForgetStray) {
             events.push(OrderEvent::StrayFound { reference: reference.into() });
         }
     }
@@ -585,6 +588,7 @@ impl Order {
     /// Nothing is handed over, and nothing given back, before the money was captured; that is a matter of a moment.
     fn money_is_ours(&self) -> Result<(), Refusal> {
         match self.funds {
+            Funds::Authorized if mutant::active(Mutant::FulfilUnpaid) => Ok(()),
             Funds::Authorized => Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS }),
             Funds::None | Funds::Captured | Funds::Released | Funds::Lost => Ok(()),
         }

@@ -3,6 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 
 use crate::identity::RequestStamp;
+use crate::mutant::{self, Mutant};
 use crate::payment::ChargeRequest;
 
 use super::{Funds, Order, OrderObligation, Paying, Refund, RefundState, Stage, sum_by_sku};
@@ -65,7 +66,7 @@ impl Order {
         if self.wants_authorization_voided() {
             obligations
                 .push(OrderObligation::Void { charge: self.charge(), reference: self.reference.clone() });
-        } else if self.funds == Funds::Authorized && self.units_sold {
+        } else if self.funds == Funds::Authorized && self.wants_capture() {
             let reference = self.reference.clone().unwrap_or_default();
             obligations.push(OrderObligation::Capture { charge: self.charge(), reference });
         }
@@ -88,6 +89,12 @@ impl Order {
             }
         }
         obligations
+    }
+
+    /// Whether authorized money is to be taken: its units are sold.
+    fn wants_capture(&self) -> bool {
+        let sold = self.units_sold || mutant::active(Mutant::CaptureBeforeSold);
+        sold && !mutant::active(Mutant::LoseCapture)
     }
 
     /// Whether units of `refund` are to go back on the shelf now: never before they were sold.

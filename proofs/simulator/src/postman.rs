@@ -65,8 +65,12 @@ pub async fn deliver_all(common: &SharedCommon, engine: &Engine) -> Option<()> {
         if left.is_empty() {
             return Some(());
         }
+        let mut taken = true;
         for at in left {
-            tell(common, engine, at).await?;
+            taken &= tell(common, engine, at).await?;
+        }
+        if !taken {
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
     lock(common).fail(Broken { law: 6, seen: "the engine does not take what its provider tells".into() });
