@@ -21,7 +21,11 @@ struct Elsewhere {
 }
 
 impl Elsewhere {
-    fn unless_away<T: Send + 'static>(&self, away: T, call: impl FnOnce(&Fake) -> Answering<T>) -> Answering<T> {
+    fn unless_away<T: Send + 'static>(
+        &self,
+        away: T,
+        call: impl FnOnce(&Fake) -> Answering<T>,
+    ) -> Answering<T> {
         if self.away.load(Ordering::Relaxed) { Box::pin(std::future::ready(away)) } else { call(&self.fake) }
     }
 }

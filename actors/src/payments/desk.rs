@@ -191,7 +191,8 @@ impl Desk {
                     }
                     Leave::Ask => {
                         let last_first = mutant::active(Mutant::ServeLastFirst);
-                        let next = if last_first { state.waiting.pop_last() } else { state.waiting.pop_first() };
+                        let next =
+                            if last_first { state.waiting.pop_last() } else { state.waiting.pop_first() };
                         let Some((_, (order, _))) = next else {
                             state.attended = false;
                             return;

@@ -245,13 +245,16 @@ impl Order {
             Standing::Captured => Some(Funds::Captured),
             Standing::Open | Standing::Cancelled => None,
         };
+        if news.amount == self.totals.total && self.cannot_tell_whose(paid) {
+            return Decision::Refuse(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS });
+        }
         let asks = self.stage == Stage::Paying(Paying::ActionRequired) && paid.is_none() && ours;
         let mut events: Events = smallvec![OrderEvent::Noticed { event: event.into(), asks }];
         match (self.stage, paid) {
             (Stage::Absent | Stage::Holding | Stage::Paying(Paying::Deferred { .. }), _) => {}
             // A payment over another amount is not this order's, whatever it says (law 7).
-            (_, Some(_))
-                if news.amount != self.totals.total && !mutant::active(Mutant::BelieveAnyAmount) => {}
+            (_, Some(_)) if news.amount != self.totals.total && !mutant::active(Mutant::BelieveAnyAmount) => {
+            }
             (Stage::Paying(_), Some(funds)) if ours => events.extend(self.placed(&news.reference, funds)),
             (Stage::Voiding { .. }, Some(Funds::Captured)) if ours => {
                 events.extend(self.placed(&news.reference, Funds::Captured));
@@ -270,6 +273,16 @@ impl Order {
             (Stage::Paying(_) | Stage::Voiding { .. } | Stage::Placed | Stage::Off(_), _) => {}
         }
         Decision::Change(events)
+    }
+
+    /// Whether money would be this order's own or a stray, as its payment goes on: what is told then is not remembered, so that
+    /// the provider tells it again. Remembered and left alone, it would stay with the provider for ever (law 7).
+    fn cannot_tell_whose(&self, paid: Option<Funds>) -> bool {
+        match self.stage {
+            Stage::Holding | Stage::Paying(Paying::Deferred { .. }) => paid.is_some(),
+            Stage::Voiding { .. } => paid == Some(Funds::Authorized) && self.reference.is_none(),
+            Stage::Absent | Stage::Paying(_) | Stage::Placed | Stage::Off(_) => false,
+        }
     }
 
     fn find_stray(&self, reference: &str, events: &mut Events) {

@@ -283,7 +283,8 @@ impl Common {
     /// it on another way may come a moment later; one that goes on to wait was overtaken ([`Self::check_overdue`]). At the
     /// begin of a life all queue up anew, in the order in which they come.
     fn note_overtaken(&mut self, entry: &Entry) {
-        let (EntityKey::Order(id), Event::Order(OrderEvent::PaymentResumed)) = (&entry.entity, &entry.event) else {
+        let (EntityKey::Order(id), Event::Order(OrderEvent::PaymentResumed)) = (&entry.entity, &entry.event)
+        else {
             return;
         };
         let now_ms = self.clock.now_ms();
@@ -448,7 +449,9 @@ impl Common {
             if overtaken.is_some_and(|at_ms| self.clock.now_ms() > at_ms + SLACK_MS) {
                 return Err(Broken {
                     law: 8,
-                    seen: format!("order {id:032x} waits for its provider, and one behind it was let through"),
+                    seen: format!(
+                        "order {id:032x} waits for its provider, and one behind it was let through"
+                    ),
                 });
             }
             if order.pin_ends_ms().is_some_and(overdue) {

@@ -38,6 +38,23 @@ impl Life {
         }
     }
 
+    /// Asks for a verdict that is owed, and finds fault with one that does not come. `None` when the life ended meanwhile.
+    async fn settle(&self, number: usize) -> Option<()> {
+        let within = Duration::from_millis(ENDS_WITHIN_MS);
+        match tokio::time::timeout(within, clients::insist(&self.common, &self.engine, number)).await {
+            Ok(insisted) => insisted,
+            Err(_) => {
+                let mut common = lock(&self.common);
+                let left = common.model.unfinished();
+                let law = left.iter().map(|(law, _)| *law).max().unwrap_or(6);
+                let ask = common.requests[number].ask.clone();
+                let left: Vec<String> = left.into_iter().map(|(_, what)| what).collect();
+                common.fail(Broken { law, seen: format!("{ask:?} has no verdict; {}", left.join("; ")) });
+                None
+            }
+        }
+    }
+
     /// All is well from now on: every verdict must come, and all work must end.
     pub(crate) async fn finish(&self) {
         let owed: Vec<usize> = {
@@ -45,7 +62,7 @@ impl Life {
             (0..common.requests.len()).filter(|at| common.requests[*at].owed).collect()
         };
         for number in owed {
-            if clients::insist(&self.common, &self.engine, number).await.is_none() {
+            if self.settle(number).await.is_none() {
                 return;
             }
         }
@@ -71,7 +88,8 @@ impl Life {
             }
             let left = common.model.unfinished();
             common.note_payments();
-            if left.is_empty() && common.ledger.tales.iter().all(|tale| tale.taken > 0) {
+            let told = common.ledger.tales.iter().all(|tale| tale.taken > 0);
+            if left.is_empty() && told && !common.ledger.is_settling() {
                 break;
             }
             let took_ms = common.clock.now_ms() - began_ms;
@@ -142,7 +160,10 @@ fn check_books(common: &Common) -> Result<(), Broken> {
             let (taken, back) = common.ledger.money(reference);
             let kept = order.keeps(reference);
             demand(status != Status::Authorized && (taken == back || kept), 7, || {
-                format!("{id} is {:?}, and the provider has {reference} as {status:?}: {payment:?}", order.stage)
+                format!(
+                    "{id} is {:?}, and the provider has {reference} as {status:?}: {payment:?}",
+                    order.stage
+                )
             })?;
         }
         let held = own.and_then(|own| common.ledger.payment(own)).map(|(_, status)| status);

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use doorbuster_engine::identity::OrderId;
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
-    CaptureOutcome, ChargeOutcome, ChargeRequest, NextAction, PaymentNews, RefundOutcome, Standing, VoidOutcome,
+    CaptureOutcome, ChargeOutcome, ChargeRequest, NextAction, PaymentNews, RefundOutcome, Standing,
+    VoidOutcome,
 };
 
 use crate::broken::{Broken, Checked, demand};
@@ -217,9 +218,9 @@ impl Ledger {
 
     /// The engine asks for money.
     pub fn authorize(&mut self, request: &ChargeRequest) -> Checked {
-        let other = self.of(request.order).find(|payment| {
-            payment.origin == Origin::Asked && payment.key != request.key
-        });
+        let other = self
+            .of(request.order)
+            .find(|payment| payment.origin == Origin::Asked && payment.key != request.key);
         demand(other.is_none(), 7, || {
             format!("{} is charged under two keys: {other:?}, {request:?}", request.order)
         })?;
@@ -315,7 +316,8 @@ impl Ledger {
 
     /// How the payment of this key stands, as the provider would say it now.
     pub fn outcome(&self, key: &str) -> ChargeOutcome {
-        let Some((reference, payment)) = self.by_key.get(key).and_then(|name| self.payments.get_key_value(name))
+        let Some((reference, payment)) =
+            self.by_key.get(key).and_then(|name| self.payments.get_key_value(name))
         else {
             return ChargeOutcome::Unknown;
         };
@@ -435,7 +437,8 @@ impl Ledger {
 
     /// Minor units that were ever captured of a payment, and how many went back.
     pub fn money(&self, reference: &str) -> (i64, i64) {
-        let captured = self.payments.get(reference).filter(|payment| payment.status(self.now_ms) == Status::Captured);
+        let captured =
+            self.payments.get(reference).filter(|payment| payment.status(self.now_ms) == Status::Captured);
         let back = self.refunds.values().filter(|refund| refund.reference == reference && refund.done);
         (captured.map_or(0, |payment| payment.amount.amount), back.map(|refund| refund.amount.amount).sum())
     }
@@ -487,6 +490,11 @@ impl Ledger {
             }),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Whether some payment has yet to come to something by itself.
+    pub fn is_settling(&self) -> bool {
+        self.payments.values().any(|payment| payment.status(self.now_ms) == Status::Settling)
     }
 
     /// Notes every state that payments came to by themselves, as one to tell of.

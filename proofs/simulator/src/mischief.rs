@@ -135,7 +135,8 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
             engine.poison(sku(name)).await;
         }
         Strike::Outage => {
-            let for_ms = random.weighted(&[(5, 1_500), (5, 6_000), (2, 30_000), (1, 200_000)]) + random.below(2_000);
+            let for_ms =
+                random.weighted(&[(5, 1_500), (5, 6_000), (2, 30_000), (1, 200_000)]) + random.below(2_000);
             let mut common = lock(common);
             let now_ms = common.clock.now_ms();
             common.ledger.away_until_ms = now_ms + for_ms;

@@ -7,6 +7,7 @@ use doorbuster_actors::{Engine, HearError, Heard};
 use doorbuster_engine::answer::Refusal;
 use doorbuster_engine::identity::OrderId;
 use doorbuster_engine::money::Money;
+use doorbuster_engine::order::OrderState;
 
 use crate::ask::PROVIDER;
 use crate::broken::{Broken, Checked, demand};
@@ -125,17 +126,24 @@ fn misdirect(common: &mut Common, random: &mut Random) {
     }
     let origin = if random.percent(60) { Origin::Stray } else { Origin::OtherAmount };
     let fits = |order: &&Purchase| {
-        let besides = common.ledger.payments_of(order.id()).filter(|(_, payment, _)| payment.origin != Origin::Asked);
+        let besides =
+            common.ledger.payments_of(order.id()).filter(|(_, payment, _)| payment.origin != Origin::Asked);
         let few = besides.count() < BESIDES_MAX && order.total().amount > 0;
         few && match origin {
-            Origin::Stray => order.is_off() || order.reference().is_some() || order.may_be_paid_by_anyone(),
+            Origin::Stray => {
+                order.is_off()
+                    || order.waits_at().is_some()
+                    || order.reference().is_some()
+                    || order.may_be_paid_by_anyone()
+            }
             Origin::OtherAmount | Origin::Asked => order.may_be_paid_by_anyone() || order.is_off(),
         }
     };
     // One that is off, more often than not; then one whose payment is open: the others are many.
     let open = random.percent(60);
     let all: Vec<&Purchase> = common.model.orders.values().filter(fits).collect();
-    let some: Vec<&Purchase> = all.iter().copied().filter(|order| order.is_off() != open && !order.is_placed()).collect();
+    let some: Vec<&Purchase> =
+        all.iter().copied().filter(|order| order.is_off() != open && !order.is_placed()).collect();
     let among = if some.is_empty() { all } else { some };
     if among.is_empty() {
         return;
@@ -143,7 +151,9 @@ fn misdirect(common: &mut Common, random: &mut Random) {
     let order = *random.pick(&among);
     let (id, total) = (order.id(), order.total());
     let amount = match origin {
-        Origin::OtherAmount => Money { amount: total.amount + if random.percent(50) { 1 } else { -1 }, ..total },
+        Origin::OtherAmount => {
+            Money { amount: total.amount + if random.percent(50) { 1 } else { -1 }, ..total }
+        }
         Origin::Stray | Origin::Asked => total,
     };
     common.ledger.now_ms = common.clock.now_ms();
@@ -211,11 +221,16 @@ impl Common {
                 demand(!there, 4, || format!("{event} is said to be about nobody, and {order} is there"))
             }
             Err(HearError::Refused(
-                Refusal::DeadlineExceeded
-                | Refusal::Recovering { .. }
-                | Refusal::StorageFull { .. }
-                | Refusal::InProgress { .. },
+                Refusal::DeadlineExceeded | Refusal::Recovering { .. } | Refusal::StorageFull { .. },
             )) => Ok(()),
+            // An order whose payment is open may not know yet whose money it is.
+            Err(HearError::Refused(Refusal::InProgress { .. })) => {
+                sometimes!("an order could not tell yet whose money came");
+                let open = known.is_none_or(|order| {
+                    order.past.was(asked, |view| view.state == OrderState::PendingPayment)
+                });
+                demand(open, 4, || format!("{event} was not taken, and {order} is not under way"))
+            }
             Err(error) => {
                 // Proving it goes the way of all that is outside, which has its own deadline.
                 Err(Broken { law: 4, seen: format!("{event} was refused: {error:?}") })

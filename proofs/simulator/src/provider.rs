@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
-    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Notice, NoticeError, PaymentProvider, RefundOutcome,
-    VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Notice, NoticeError, PaymentProvider,
+    RefundOutcome, VoidOutcome,
 };
 
 use crate::ask::PROVIDER;

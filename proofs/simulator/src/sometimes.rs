@@ -77,6 +77,7 @@ pub const NAMES: &[&str] = &[
     "an order that waited was called off",
     "an order waited in vain",
     "a checkout was refused because the provider was away",
+    "an order could not tell yet whose money came",
     "a notice came twice",
     "a notice came days late",
     "a notice made an order ask",

@@ -206,8 +206,18 @@ const NOTICED: &str = "
     new
     start                  0  K1  started          -             pending_payment/none/0-0        hold:A*1,B*2
     held:50                0  -   units_reserved+payment_deferred K1:pending pending_payment/pending/0-0 await:2
-    notice:e1:authorized   1  -   provider_notice  -             pending_payment/pending/0-0     await:2
-    notice:e2:captured     1  -   provider_notice  -             pending_payment/pending/0-0     await:2
+    notice:e1:authorized   1  -   refuse           in_progress   pending_payment/pending/0-0     await:2
+    notice:e2:captured     1  -   refuse           in_progress   pending_payment/pending/0-0     await:2
+    notice:e3:captured:1299  1 -  provider_notice  -             pending_payment/pending/0-0     await:2
+    wake                  50  -   payment_voided   -             cancelled/voided/0-0            free
+    notice:e2:captured    51  -   provider_notice+stray_payment_found - cancelled/voided/0-0     free+return:ch
+    new
+    start                  0  K1  started          -             pending_payment/none/0-0        hold:A*1,B*2
+    held                   0  -   units_reserved   -             pending_payment/pending/0-0     charge:1300
+    wake                 100  -   void_requested   -             pending_payment/pending/0-0     void:?
+    notice:e1:authorized:1300:other 101 - refuse   in_progress   pending_payment/pending/0-0     void:?
+    voided               102  -   payment_voided   K1:declined_the_payment_timed_out cancelled/voided/0-0        free
+    notice:e1:authorized:1300:other 103 - provider_notice+stray_payment_found - cancelled/voided/0-0 free+return:other
 ";
 
 const NOT_BELIEVED: &str = "
@@ -232,7 +242,7 @@ const NOT_BELIEVED: &str = "
     held                   0  -   units_reserved   -             pending_payment/pending/0-0     charge:1300
     cancel:7               1  K2  void_requested   -             pending_payment/pending/0-0     void:?
     authorized             1  -   nothing          -             pending_payment/pending/0-0     void:?
-    notice:e1:authorized   1  -   provider_notice  -             pending_payment/pending/0-0     void:?
+    notice:e1:authorized   1  -   refuse           in_progress   pending_payment/pending/0-0     void:?
     notice:e2:open         1  -   provider_notice  -             pending_payment/pending/0-0     void:?
     notice:e3:cancelled    1  -   provider_notice  -             pending_payment/pending/0-0     void:?
     notice:e4:captured:1   1  -   provider_notice  -             pending_payment/pending/0-0     void:?

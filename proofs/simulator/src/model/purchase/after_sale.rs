@@ -119,7 +119,8 @@ impl Purchase {
             format!("{} has let its money go, the provider says {status:?}", self.id)
         })?;
         self.purse = Purse::LetGo;
-        let back = self.returns.iter_mut().find(|back| back.cancels && back.view.state == RefundState::Pending);
+        let back =
+            self.returns.iter_mut().find(|back| back.cancels && back.view.state == RefundState::Pending);
         let back = back.ok_or_else(|| Broken {
             law: 7,
             seen: format!("{} lets its money go, and nobody called it off", self.id),

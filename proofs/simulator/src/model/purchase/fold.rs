@@ -187,7 +187,9 @@ impl Model {
             }
             OrderEvent::PaymentVoided => {
                 if let Stage::Deferred { until_ms } = from {
-                    demand(at_ms >= until_ms, 8, || format!("{id} stops to wait at {at_ms}, due {until_ms}"))?;
+                    demand(at_ms >= until_ms, 8, || {
+                        format!("{id} stops to wait at {at_ms}, due {until_ms}")
+                    })?;
                     never_asked(id, ledger)?;
                     sometimes!("an order waited in vain");
                 } else {
@@ -240,7 +242,9 @@ impl Model {
             OrderEvent::AuthorizationVoided => order.authorization_voided(ledger),
             OrderEvent::Noticed { event, asks } => {
                 let recent = order.notices.iter().rev().take(NOTICES_REMEMBERED);
-                demand(!recent.clone().any(|known| known == event), 5, || format!("{id} takes {event} twice"))?;
+                demand(!recent.clone().any(|known| known == event), 5, || {
+                    format!("{id} takes {event} twice")
+                })?;
                 order.notices.push(event.clone());
                 if *asks {
                     wanted(from == Stage::ShopperActs, 7)?;
@@ -253,10 +257,12 @@ impl Model {
                 let known = order.unwanted.iter().any(|unwanted| unwanted.reference == *reference);
                 demand(!known, 7, || format!("{id} finds {reference} twice"))?;
                 let payment = ledger.payment(reference);
-                let of_it = payment.is_some_and(|(payment, _)| payment.order == id && payment.amount == order.total());
+                let of_it = payment
+                    .is_some_and(|(payment, _)| payment.order == id && payment.amount == order.total());
                 demand(of_it, 7, || format!("{id} does not want {reference}, which is {payment:?}"))?;
                 let own = order.reference.as_ref() == Some(reference);
-                let wants = own && (paying || order.is_placed() && !matches!(order.purse, Purse::LetGo | Purse::Lost));
+                let wants = own
+                    && (paying || order.is_placed() && !matches!(order.purse, Purse::LetGo | Purse::Lost));
                 demand(!wants, 7, || format!("{id} does not want its own {reference}"))?;
                 order.unwanted.push(Unwanted { reference: reference.clone(), settled: false, kept: false });
                 Ok(Vec::new())
@@ -387,8 +393,10 @@ fn placed_after(from: &Stage, reference: Option<&str>, ledger: &Ledger) {
 
 fn settle_unwanted(order: &mut Purchase, reference: &str, kept: bool) -> Result<Vec<Verdict>, Broken> {
     let id = order.id;
-    let open = order.unwanted.iter_mut().find(|unwanted| unwanted.reference == reference && !unwanted.settled);
-    let open = open.ok_or_else(|| Broken { law: 7, seen: format!("{id} ends {reference}, which is not open") })?;
+    let open =
+        order.unwanted.iter_mut().find(|unwanted| unwanted.reference == reference && !unwanted.settled);
+    let open =
+        open.ok_or_else(|| Broken { law: 7, seen: format!("{id} ends {reference}, which is not open") })?;
     (open.settled, open.kept) = (true, kept);
     Ok(Vec::new())
 }

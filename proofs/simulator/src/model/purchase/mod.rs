@@ -220,14 +220,18 @@ impl Purchase {
             Purse::Held => false,
         };
         demand(self.sold == (paid && self.is_placed()), 7, || {
-            format!("{} is {:?}, its money is {:?}, and sold are its units: {}", self.id, self.stage, self.purse, self.sold)
+            format!(
+                "{} is {:?}, its money is {:?}, and sold are its units: {}",
+                self.id, self.stage, self.purse, self.sold
+            )
         })
     }
 
     /// What it still has to do, if anything, and the law that wants it done.
     pub fn unfinished(&self) -> Option<(u8, String)> {
         let left = self.unfinished_work()?;
-        let money = self.sold && self.purse == Purse::Held || self.unwanted.iter().any(|money| !money.settled);
+        let money =
+            self.sold && self.purse == Purse::Held || self.unwanted.iter().any(|money| !money.settled);
         Some((if money { 7 } else { 6 }, left))
     }
 
