@@ -13,6 +13,8 @@
 //!
 //! Byte formats are pinned by `tests/golden/`; a change bumps [`RECORD_VERSION`] and keeps the old reader.
 
+use std::cmp::Ordering;
+
 use bincode::config;
 use bincode::error::{DecodeError, EncodeError};
 use doorbuster_engine::event::{Entry, EntryRef, PARTITIONS};
@@ -23,11 +25,12 @@ use serde::de::DeserializeOwned;
 use crate::frame::{u16_at, u32_at, u64_at};
 use crate::record::{RECORD_BODY_BYTES_MAX, RECORD_HEADER_BYTES, RECORD_VERSION, RecordHeader};
 
-/// Version of values in the checkpoint store; others are rebuilt from the journal.
-const STORED_VERSION: u16 = 1;
+/// Version of values in the checkpoint store; others are rebuilt from the journal. Version 2 came with payments that are
+/// authorized first.
+const STORED_VERSION: u16 = 2;
 
-/// The oldest record version there is a reader for.
-const RECORD_VERSION_OLDEST: u16 = 1;
+/// The oldest record version there is a reader for. What comes before it was never released.
+const RECORD_VERSION_OLDEST: u16 = 2;
 
 /// Fixed width and a limit: a damaged length inside a body cannot ask for more than a record may have.
 const LAYOUT: config::Configuration<
@@ -62,6 +65,16 @@ pub enum CodecError {
         found: u16,
         /// The newest known here.
         known: u16,
+    },
+    /// An engine from before the first release wrote it.
+    #[error(
+        "a record has version {found}, but this engine reads versions from {oldest} on; start the engine that wrote it"
+    )]
+    OlderVersion {
+        /// Its version.
+        found: u16,
+        /// The oldest read here.
+        oldest: u16,
     },
 }
 
@@ -113,10 +126,11 @@ pub fn decode_stored<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
         return Err(CodecError::Decode("a stored value is shorter than its version".to_owned()));
     };
     let found = u16_at(version, 0);
-    if found != STORED_VERSION {
-        return Err(CodecError::NewerVersion { found, known: STORED_VERSION });
+    match found.cmp(&STORED_VERSION) {
+        Ordering::Less => Err(CodecError::OlderVersion { found, oldest: STORED_VERSION }),
+        Ordering::Equal => decode_whole(body),
+        Ordering::Greater => Err(CodecError::NewerVersion { found, known: STORED_VERSION }),
     }
-    decode_whole(body)
 }
 
 fn decode_whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
@@ -193,8 +207,11 @@ fn split_record(bytes: &[u8]) -> Result<(RawRecord<'_>, &[u8]), CodecError> {
     if version > RECORD_VERSION {
         return Err(CodecError::NewerVersion { found: version, known: RECORD_VERSION });
     }
+    if version == 0 {
+        return Err(CodecError::Decode("no engine ever wrote record version 0".to_owned()));
+    }
     if version < RECORD_VERSION_OLDEST {
-        return Err(CodecError::Decode(format!("no engine ever wrote record version {version}")));
+        return Err(CodecError::OlderVersion { found: version, oldest: RECORD_VERSION_OLDEST });
     }
     let header = RecordHeader {
         partition: u16_at(record, 2),

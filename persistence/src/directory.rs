@@ -19,7 +19,11 @@ use crate::disk::{self, Disk, Held, LockKind, MachineDisk, OpenMode};
 use crate::error::StartError;
 
 /// Format of the directory as a whole that this engine writes, and the newest it reads.
-pub const DIRECTORY_FORMAT_VERSION: u32 = 1;
+pub const DIRECTORY_FORMAT_VERSION: u32 = 2;
+
+/// The oldest format it reads: what lies in an older directory has records and rows that no reader here knows, and is
+/// refused before anything in it is touched.
+const DIRECTORY_FORMAT_VERSION_OLDEST: u32 = 2;
 
 /// Names one engine's data for ever, so that files of another never mix in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -265,6 +269,10 @@ fn read_format(paths: &DataPaths) -> Result<Option<EngineId>, StartError> {
     if found > DIRECTORY_FORMAT_VERSION {
         let known = DIRECTORY_FORMAT_VERSION;
         return Err(StartError::NewerVersion { path: paths.root.clone(), found, known });
+    }
+    if found < DIRECTORY_FORMAT_VERSION_OLDEST {
+        let oldest = DIRECTORY_FORMAT_VERSION_OLDEST;
+        return Err(StartError::OlderVersion { path: paths.root.clone(), found, oldest });
     }
     let engine = field("engine")
         .filter(|digits| digits.len() == 32)

@@ -64,6 +64,16 @@ pub enum JournalError {
         /// The newest this engine reads.
         known: u32,
     },
+    /// The file was written by an engine from before the first release; start that one, or begin anew.
+    #[error("{} has records of version {found}, but this engine reads versions from {oldest} on; start it with the engine that wrote it, or begin anew in another directory with --data", file.display())]
+    OlderVersion {
+        /// Which file.
+        file: PathBuf,
+        /// Version of its records.
+        found: u32,
+        /// The oldest this engine reads.
+        oldest: u32,
+    },
     /// Segments that should be there are not; bring them back.
     #[error("journal segment {segment} is missing from {}; put the file back from a copy", directory.display())]
     MissingSegment {
@@ -190,6 +200,16 @@ pub enum StartError {
         /// The newest this engine reads.
         known: u32,
     },
+    /// The directory was written by an engine from before the first release.
+    #[error("the data directory {} has format {found}, but this engine reads formats from {oldest} on; start it with the engine that wrote it, or begin anew in another directory with --data", path.display())]
+    OlderVersion {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The oldest this engine reads.
+        oldest: u32,
+    },
     /// Not enough room to begin.
     #[error("the disk of {} has {free_bytes} bytes free, but starting needs {needed_bytes}; free some space or choose another directory with --data", path.display())]
     DiskFull {
@@ -265,13 +285,15 @@ impl StartError {
     /// The process's exit code: as in `sysexits.h`, so that supervisors can tell a busy directory from a broken one.
     ///
     /// 65 damaged data or a broken law, 66 no such data, 71 disk full, 73 not writable, 74 input/output error,
-    /// 75 locked by another engine, 76 newer format.
+    /// 75 locked by another engine, 76 a format of a newer engine, or of one from before the first release.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotWritable { .. } => 73,
             Self::NotADataDirectory { .. } => 66,
             Self::Locked { .. } => 75,
-            Self::NewerVersion { .. } | Self::Journal(JournalError::NewerVersion { .. }) => 76,
+            Self::NewerVersion { .. }
+            | Self::OlderVersion { .. }
+            | Self::Journal(JournalError::NewerVersion { .. } | JournalError::OlderVersion { .. }) => 76,
             Self::DiskFull { .. } | Self::Journal(JournalError::Full { .. }) => 71,
             Self::Damaged { .. }
             | Self::Gap { .. }

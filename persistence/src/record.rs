@@ -3,8 +3,9 @@
 //! A record carries its partition, owner epoch and a sequence that is gapless per partition from the first day, so
 //! that a cluster changes no bytes.
 
-/// The version of the record layout that this engine writes, and the newest it reads.
-pub const RECORD_VERSION: u16 = 1;
+/// The version of a record, and of the event in it, that this engine writes, and the newest it reads. Version 2 came with
+/// payments that are authorized first.
+pub const RECORD_VERSION: u16 = 2;
 
 /// Bytes of a record before its body: length, version and [`RecordHeader`].
 pub const RECORD_HEADER_BYTES: usize = 36;

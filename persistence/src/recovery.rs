@@ -484,6 +484,12 @@ pub(crate) fn unreadable(frame: &FrameView<'_>, error: CodecError) -> StartError
             known: u32::from(known),
         }
         .into(),
+        CodecError::OlderVersion { found, oldest } => JournalError::OlderVersion {
+            file: frame.file.to_path_buf(),
+            found: u32::from(found),
+            oldest: u32::from(oldest),
+        }
+        .into(),
         other @ (CodecError::Encode(_) | CodecError::TooLarge { .. } | CodecError::Decode(_)) => {
             frame.damaged(format!("{other} in frame {}", frame.number)).into()
         }

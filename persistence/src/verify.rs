@@ -196,13 +196,15 @@ impl Audit {
             | StartError::NotADataDirectory { .. }
             | StartError::Locked { .. }
             | StartError::NewerVersion { .. }
+            | StartError::OlderVersion { .. }
             | StartError::DiskFull { .. }
             | StartError::Journal(
                 J::Io { .. }
                 | J::Full { .. }
                 | J::FrameTooLarge { .. }
                 | J::Stopped { .. }
-                | J::NewerVersion { .. },
+                | J::NewerVersion { .. }
+                | J::OlderVersion { .. },
             )
             | StartError::Checkpoint(_) => return Err(error),
         }

@@ -20,14 +20,15 @@ fn a_second_engine_is_refused_until_the_first_ends() {
 }
 
 #[test]
-fn a_newer_or_damaged_format_refuses() {
+fn a_newer_older_or_damaged_format_refuses() {
     let root = tempfile::tempdir().unwrap();
     drop(DataDirectory::open(root.path()).unwrap());
     let file = root.path().join("FORMAT");
     let text = fs::read_to_string(&file).unwrap();
     for (written, code) in [
-        (text.replace("format 1", "format 2"), 76),
-        (text.replace("format 1", "format x"), 65),
+        (text.replace("format 2", "format 3"), 76),
+        (text.replace("format 2", "format 1"), 76),
+        (text.replace("format 2", "format x"), 65),
         (text.replace("engine", "motor"), 65),
     ] {
         fs::write(&file, written).unwrap();

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use doorbuster_engine::answer::Item;
 use doorbuster_engine::cart::{CartEvent, NewLine};
@@ -12,19 +13,25 @@ use doorbuster_engine::identity::{
 };
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::order::{DraftLine, OrderDraft, OrderEvent};
+use doorbuster_engine::payment::NextAction;
 use doorbuster_engine::pricing::totals;
 use doorbuster_engine::reservation::ReservationEvent;
 use doorbuster_engine::stock::{Definition, Oversell, StockEvent};
 use doorbuster_engine::world::Settled;
-use doorbuster_persistence::checkpoint::{ColdKind, ColdRow};
+use doorbuster_persistence::checkpoint::{ColdKind, ColdRow, RoundMark};
 use doorbuster_persistence::codec;
 use doorbuster_persistence::disk::{Disk, MachineDisk};
 use doorbuster_persistence::frame::FrameNumber;
+use doorbuster_persistence::journal::Journal as _;
+use doorbuster_persistence::reader::JournalReader;
 use doorbuster_persistence::record::{RECORD_HEADER_BYTES, RecordHeader};
 use doorbuster_persistence::recovery::CheckpointUse;
+use doorbuster_persistence::rescue::base::{BaseHead, BasePage};
+use doorbuster_persistence::rescue::restore::Restoration;
+use doorbuster_persistence::rescue::shipment::{Packer, Shipment};
 
 use crate::shop::{Shop, assert_is, sku, stamp, start};
-use crate::support::{open, paths, read, write};
+use crate::support::{ENGINE, open, paths, read, write};
 
 fn golden(name: &str, made: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -68,7 +75,7 @@ pub(crate) fn samples() -> Vec<(RecordHeader, Entry)> {
         quantity: 2,
         unit_price: Money::new(1999, Currency::GBP),
     };
-    let entries = vec![
+    let mut entries = vec![
         stock(None, StockEvent::Defined { definition, opening: 100 }),
         stock(
             request,
@@ -108,6 +115,12 @@ pub(crate) fn samples() -> Vec<(RecordHeader, Entry)> {
             event: Event::Order(OrderEvent::UnitsReserved),
         },
     ];
+    let payments = payments().into_iter();
+    entries.extend(payments.map(|event| Entry {
+        entity: EntityKey::Order(OrderId(6)),
+        request: None,
+        event: Event::Order(event),
+    }));
     let header = |n: u64, entry: &Entry| RecordHeader {
         partition: entry.entity.partition(),
         epoch: 1,
@@ -116,6 +129,32 @@ pub(crate) fn samples() -> Vec<(RecordHeader, Entry)> {
         at_ms: 1_700_000_000_000 + n,
     };
     (0..).zip(entries).map(|(n, entry)| (header(n, &entry), entry)).collect()
+}
+
+/// What came with payments that are authorized first: an event of each kind.
+fn payments() -> Vec<OrderEvent> {
+    let reference = || "pi_1".to_owned();
+    vec![
+        OrderEvent::ActionRequired {
+            reference: reference(),
+            action: NextAction::ClientSecret("pi_1_secret".into()),
+        },
+        OrderEvent::ActionRequired {
+            reference: reference(),
+            action: NextAction::Redirect("https://pay.example/1".into()),
+        },
+        OrderEvent::PaymentDeferred { until: Timestamp(1_700_000_900_000) },
+        OrderEvent::PaymentResumed,
+        OrderEvent::PaymentAuthorized { reference: reference() },
+        OrderEvent::PaymentCaptured,
+        OrderEvent::CaptureFailed { reason: "the authorization ran out".into() },
+        OrderEvent::AuthorizationVoided,
+        OrderEvent::Noticed { event: "evt_1".into(), asks: false },
+        OrderEvent::Noticed { event: "evt_2".into(), asks: true },
+        OrderEvent::StrayFound { reference: "pi_2".into() },
+        OrderEvent::StrayReturned { reference: "pi_2".into() },
+        OrderEvent::StrayKept { reference: "pi_3".into(), reason: "too late".into() },
+    ]
 }
 
 #[test]
@@ -188,10 +227,10 @@ fn shop_of_every_kind(path: &Path) -> Shop {
     shop.record(EntityKey::Reservation(ReservationId(77)), Event::Reservation(asked), Some(stamp(77)));
     let price = Money::new(100, Currency::GBP);
     let line = DraftLine { line: 1, sku: sku(1), name: "thing".into(), quantity: 1, unit_price: price };
-    let draft = OrderDraft {
-        order: OrderId(99),
+    let draft = |order| OrderDraft {
+        order,
         cart: CartId(8),
-        lines: vec![line],
+        lines: vec![line.clone()],
         totals: totals(Currency::GBP, [(1, price)].into_iter()).unwrap(),
         email: "somebody@example.com".into(),
         provider: "fake".into(),
@@ -199,8 +238,19 @@ fn shop_of_every_kind(path: &Path) -> Shop {
         shipping_address: None,
         pin_ms: 900_000,
     };
-    let started = OrderEvent::Started(Box::new(draft));
-    shop.record(EntityKey::Order(OrderId(99)), Event::Order(started), Some(stamp(99)));
+    let started = |order| Event::Order(OrderEvent::Started(Box::new(draft(OrderId(order)))));
+    shop.record(EntityKey::Order(OrderId(99)), started(99), Some(stamp(99)));
+    // Two more, in the middle of their payments, with all that such an order remembers.
+    for (order, how) in [(100, &[0, 8][..]), (101, &[8, 4])] {
+        shop.record(EntityKey::Order(OrderId(order)), started(order), None);
+        shop.record(EntityKey::Order(OrderId(order)), Event::Order(OrderEvent::UnitsReserved), None);
+        for event in how.iter().map(|index| payments().swap_remove(*index)) {
+            shop.record(EntityKey::Order(OrderId(order)), Event::Order(event), None);
+        }
+    }
+    for event in [OrderEvent::Placed { reference: Some("pi_1".into()) }, payments().swap_remove(10)] {
+        shop.record(EntityKey::Order(OrderId(101)), Event::Order(event), None);
+    }
     shop.flush();
     shop
 }
@@ -273,6 +323,138 @@ fn checkpoints_keep_their_bytes_and_open_again() {
     );
     assert_eq!(recovered.store.orders_by_time(None, 9).unwrap()[0].summary, b"summary");
     assert_eq!(recovered.store.ledger_scan_back(&sku(1), 9, 9).unwrap(), [(3, b"page".to_vec())]);
+}
+
+/// What a golden says after `name`, on a line of its own.
+fn field<'a>(text: &'a str, name: &str) -> &'a str {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .unwrap_or_else(|| panic!("no {name}"))
+}
+
+fn shipment_as_text(shipment: &Shipment) -> String {
+    let Shipment {
+        version,
+        first_frame,
+        last_frame,
+        previous_checksum,
+        checksum,
+        records,
+        raw_bytes,
+        payload,
+        hash,
+    } = shipment;
+    let (hash, payload) = (hexadecimal(hash), hexadecimal(payload));
+    format!(
+        "version {version}\nfirst_frame {first_frame}\nlast_frame {last_frame}\nprevious_checksum {previous_checksum}\n\
+         checksum {checksum}\nrecords {records}\nraw_bytes {raw_bytes}\nhash {hash}\npayload {payload}\n"
+    )
+}
+
+fn shipment_of_text(text: &str) -> Shipment {
+    let number = |name: &str| field(text, name).parse::<u64>().unwrap();
+    Shipment {
+        version: u16::try_from(number("version")).unwrap(),
+        first_frame: FrameNumber(number("first_frame")),
+        last_frame: FrameNumber(number("last_frame")),
+        previous_checksum: u32::try_from(number("previous_checksum")).unwrap(),
+        checksum: u32::try_from(number("checksum")).unwrap(),
+        records: number("records"),
+        raw_bytes: number("raw_bytes"),
+        hash: bytes_of(field(text, "hash")).try_into().unwrap(),
+        payload: bytes_of(field(text, "payload")),
+    }
+}
+
+/// A base as its file has it: the head, then each page behind its bytes raw, its bytes packed and its hash.
+fn base_as_bytes(head: &BaseHead, pages: &[BasePage]) -> Vec<u8> {
+    let mut bytes = head.encode(ENGINE);
+    for page in pages {
+        bytes.extend_from_slice(&page.raw_bytes.to_le_bytes());
+        bytes.extend_from_slice(&(page.payload.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&page.hash);
+        bytes.extend_from_slice(&page.payload);
+    }
+    bytes
+}
+
+fn base_of_bytes(bytes: &[u8]) -> (BaseHead, Vec<BasePage>) {
+    let head = BaseHead::decode(ENGINE, bytes).unwrap();
+    let (mut pages, mut rest) = (Vec::new(), &bytes[BaseHead::encoded_bytes()..]);
+    while !rest.is_empty() {
+        let number = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().unwrap());
+        let end = 32 + usize::try_from(number(8)).unwrap();
+        let (hash, payload) = (rest[16..32].try_into().unwrap(), rest[32..end].to_vec());
+        pages.push(BasePage { raw_bytes: number(0), payload, hash });
+        rest = &rest[end..];
+    }
+    assert_eq!(pages.len() as u64, head.pages);
+    (head, pages)
+}
+
+#[test]
+fn the_rescue_copy_keeps_its_bytes_and_a_directory_comes_of_them() {
+    let root = tempfile::tempdir().unwrap();
+    let mut shop = shop_of_every_kind(&root.path().join("lost"));
+    fill(&mut shop);
+    shop.trade(2);
+    let mut imaging = shop.recovered.store.begin_image().unwrap().unwrap();
+    let mut raw_pages = Vec::new();
+    while !imaging.is_done() {
+        let mut page = Vec::new();
+        shop.recovered.store.image_page(&mut imaging, 2_000, &mut page).unwrap();
+        raw_pages.push(page);
+    }
+    shop.recovered.store.end_image();
+    let mark =
+        RoundMark { durable_frame: FrameNumber(shop.recovered.journal.next_frame().0 - 1), ..imaging.mark };
+    let pages: Vec<BasePage> =
+        (0..).zip(&raw_pages).map(|(number, raw)| BasePage::pack(ENGINE, &mark, number, raw)).collect();
+    let head = BaseHead { mark, pages: pages.len() as u64 };
+    let mut packer = Packer::new(ENGINE);
+    let from = head.mark.replay_from_frame;
+    let mut reader = JournalReader::open(shop.directory.paths(), shop.directory.engine(), from).unwrap();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        // A segment is read from its begin.
+        if frame.number >= from {
+            packer.add(&frame);
+        }
+    }
+    let shipment = packer.pack().unwrap();
+    let (model, sequences) = (shop.model.clone(), shop.sequences());
+    let base = base_as_bytes(&head, &pages);
+    let rows: String = base.chunks(64).map(|row| hexadecimal(row) + "\n").collect();
+    let kept_shipment = shipment_of_text(&golden("shipment.txt", &shipment_as_text(&shipment)));
+    let kept_base: Vec<u8> = golden("base.hex", &rows).lines().flat_map(bytes_of).collect();
+    let (kept_head, kept_pages) = base_of_bytes(&kept_base);
+
+    // Another release of the library may pack the same bytes otherwise; what is packed must be the same.
+    let frames = kept_shipment.unpack(ENGINE).unwrap();
+    assert!(frames == shipment.unpack(ENGINE).unwrap(), "SHIPMENT_VERSION: {RULE}");
+    let unlike = Shipment { payload: shipment.payload.clone(), hash: shipment.hash, ..kept_shipment.clone() };
+    assert_eq!(unlike, shipment, "SHIPMENT_VERSION: {RULE}");
+    assert_eq!(kept_head, head, "BASE_VERSION: {RULE}");
+    assert!(kept_base.starts_with(&head.encode(ENGINE)), "BASE_VERSION: {RULE}");
+    for (number, (kept, raw)) in (0..).zip(kept_pages.iter().zip(&raw_pages)) {
+        assert!(
+            kept.unpack(ENGINE, &kept_head.mark, number).unwrap() == *raw,
+            "BASE_VERSION, page {number}: {RULE}"
+        );
+    }
+
+    // The kept bytes alone make a directory that starts.
+    let new = root.path().join("new");
+    let mut restoration = Restoration::begin(Arc::new(MachineDisk), &new, ENGINE).unwrap();
+    restoration.begin_from(kept_head).unwrap();
+    kept_pages.iter().for_each(|page| restoration.put_page(page).unwrap());
+    restoration.take(&kept_shipment).unwrap();
+    restoration.finish().unwrap();
+    assert!(
+        fs::read(new.join("journal/base")).unwrap() == kept_base,
+        "a base's file is what the golden holds"
+    );
+    let (_directory, recovered) = start(&new).unwrap();
+    assert_is(&recovered, &model, &sequences, RULE);
 }
 
 #[test]

@@ -7,11 +7,12 @@ use doorbuster_engine::answer::Item;
 use doorbuster_engine::event::{EntityKey, Event};
 use doorbuster_engine::identity::ReservationId;
 use doorbuster_engine::reservation::ReservationEvent;
+use doorbuster_engine::stock::StockEvent;
 use doorbuster_engine::world::World;
 use doorbuster_persistence::archive::archive_segments;
-use doorbuster_persistence::checkpoint::CheckpointStore;
+use doorbuster_persistence::checkpoint::{CheckpointStore, Residence};
 use doorbuster_persistence::directory::DataDirectory;
-use doorbuster_persistence::error::StartError;
+use doorbuster_persistence::error::{JournalError, StartError};
 use doorbuster_persistence::frame::FrameNumber;
 use doorbuster_persistence::journal::Journal;
 use doorbuster_persistence::recovery::{CheckpointUse, Progress, recover_keeping};
@@ -376,4 +377,70 @@ fn a_long_tail_leaves_no_more_answers_than_are_kept() {
         panic!("{told:?}");
     };
     assert_eq!(bytes, bytes_total);
+}
+
+#[test]
+fn what_an_engine_from_before_the_first_release_wrote_is_refused_with_the_remedy_and_its_rows_are_set_aside()
+{
+    let root = tempfile::tempdir().unwrap();
+    let old = root.path().join("old");
+    let mut shop = Shop::open(&old);
+    shop.trade(3);
+    let event = StockEvent::Adjusted { delta: 1, reason: "found".into(), reference: None, location: None };
+    shop.record_of_version(1, EntityKey::Sku(sku(1)), Event::Stock(event));
+    shop.flush();
+    drop(shop);
+    for refused in [start(&old).unwrap_err(), verify(&old, &mut |_| {}).unwrap_err()] {
+        let text = refused.to_string();
+        let what = StartError::Journal(JournalError::OlderVersion {
+            file: old.join("journal").join(segment_name(1)),
+            found: 1,
+            oldest: 2,
+        });
+        assert_eq!(text, what.to_string());
+        assert!(text.contains("start it with the engine that wrote it") && text.contains("--data"), "{text}");
+        assert_eq!(refused.exit_code(), 76);
+    }
+    // A row by itself costs time only.
+    let path = root.path().join("rows");
+    let mut shop = Shop::open(&path);
+    shop.trade(9);
+    let mut rows = shop.rows();
+    let row = rows.iter_mut().find(|row| row.residence == Residence::Resident).unwrap();
+    assert_eq!(row.blob[..2], [2, 0], "STORED_VERSION");
+    row.blob[0] = 1;
+    let mark = shop.mark(shop.recovered.journal.next_frame());
+    shop.recovered.store.put(rows).unwrap();
+    shop.recovered.store.finish_round(&mark).unwrap();
+    let shop = shop.restart();
+    let CheckpointUse::Rebuilt { set_aside, what } = &shop.recovered.report.checkpoint else {
+        panic!("{:?}", shop.recovered.report);
+    };
+    assert!(set_aside.exists() && what.contains("version 1"), "{what}");
+    assert_is(&shop.recovered, &shop.model, &shop.sequences(), "rebuilt");
+}
+
+#[test]
+fn a_directory_of_an_older_format_is_refused_before_anything_in_it_is_touched() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("old");
+    let mut shop = Shop::open(&path);
+    shop.trade(9);
+    shop.checkpoint();
+    drop(shop);
+    let file = path.join("FORMAT");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace("format 2", "format 1")).unwrap();
+    let before = (listing(&path), names(&path));
+    for refused in [start(&path).unwrap_err(), verify(&path, &mut |_| {}).unwrap_err()] {
+        assert!(matches!(refused, StartError::OlderVersion { found: 1, oldest: 2, .. }), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("start it with the engine that wrote it") && text.contains("--data"), "{text}");
+    }
+    assert_eq!((listing(&path), names(&path)), before);
+}
+
+fn names(root: &Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
 }

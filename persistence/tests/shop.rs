@@ -130,6 +130,13 @@ impl Shop {
         self.append(&Entry { entity, request, event });
     }
 
+    /// Records one event as an engine did that wrote records of this version.
+    pub(crate) fn record_of_version(&mut self, version: u16, entity: EntityKey, event: Event) {
+        let begin = self.frame.len();
+        self.record_unchecked(entity, event, None);
+        self.frame[begin + 4..begin + 6].copy_from_slice(&version.to_le_bytes());
+    }
+
     /// Leaves a gap in an entity's partition, and records something after it.
     pub(crate) fn skip_sequence(&mut self, entity: &EntityKey) {
         self.sequences[usize::from(entity.partition())] += 1;

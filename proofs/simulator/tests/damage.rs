@@ -117,6 +117,7 @@ impl Journaled {
             | JournalError::Full { .. }
             | JournalError::FrameTooLarge { .. }
             | JournalError::Stopped { .. }
+            | JournalError::OlderVersion { .. }
             | JournalError::MissingSegment { .. }
             | JournalError::ForeignSegment { .. }) => panic!("{what}: {other}"),
         }

@@ -151,6 +151,57 @@ fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
 mod tests {
     use super::*;
 
+    fn hexadecimal(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn bytes_of(text: &str) -> Vec<u8> {
+        let pairs = text.as_bytes().chunks(2);
+        pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    /// Salt and nonce are drawn anew each time, so only what is kept can be held against its content. The kept text is made anew
+    /// by `DOORBUSTER_GOLDEN=write`.
+    #[test]
+    fn sealed_secrets_keep_their_bytes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/sealed-secrets.txt");
+        let (key, engine) = (RescueKey::of(b"correct horse battery staple\n").unwrap(), EngineId([7; 16]));
+        let files: Files =
+            vec![("secrets/server".into(), (0..32).collect()), ("admin_key".into(), b"dbk_1\n".to_vec())];
+        if std::env::var("DOORBUSTER_GOLDEN").is_ok_and(|value| value == "write") {
+            let Sealed { form, salt, iterations, nonce, sealed } = key.seal(engine, &files).unwrap();
+            let [salt, nonce, sealed] = [&salt[..], &nonce, &sealed].map(hexadecimal);
+            let text = format!(
+                "form {form}\nsalt {salt}\niterations {iterations}\nnonce {nonce}\nsealed {sealed}\n"
+            );
+            std::fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+        let kept = Sealed {
+            form: field("form").parse().unwrap(),
+            salt: bytes_of(field("salt")).try_into().unwrap(),
+            iterations: field("iterations").parse().unwrap(),
+            nonce: bytes_of(field("nonce")).try_into().unwrap(),
+            sealed: bytes_of(field("sealed")),
+        };
+        let rule = "the byte format changed: before the first tagged release, bump SEALED_FORM and write the golden anew with \
+            DOORBUSTER_GOLDEN=write; after it, keep the old reader and its golden too (docs/formats.md)";
+        assert_eq!(key.open(engine, &kept).expect(rule), files, "{rule}");
+        // What is sealed today is of the same form and length: nothing but salt, nonce and what they make of it differs.
+        let now = key.seal(engine, &files).unwrap();
+        let shape = |sealed: &Sealed| (sealed.form, sealed.iterations, sealed.sealed.len());
+        assert_eq!(shape(&now), shape(&kept), "{rule}");
+        let plain = "0e00000020000000736563726574732f736572766572000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\
+            090000000600000061646d696e5f6b657964626b5f310a";
+        assert_eq!(hexadecimal(&encode(&files)), plain, "{rule}");
+        let newer = Sealed { form: SEALED_FORM + 1, ..kept };
+        let refused = key.open(engine, &newer).unwrap_err().to_string();
+        assert!(refused.contains("restore with the engine that sealed them"), "{refused}");
+    }
+
     #[test]
     fn secrets_open_with_their_key_and_for_their_engine_only() {
         let key = RescueKey::of(b"correct horse battery staple\n").unwrap();
