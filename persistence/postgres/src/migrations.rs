@@ -45,6 +45,7 @@ migrations! {
     2 "0002_reporting",
     3 "0003_rescue",
     4 "0004_authorized_payments",
+    5 "0005_revenue_is_captured",
 }
 
 /// First line of a file that cannot run in a transaction.

@@ -15,8 +15,12 @@ use doorbuster_engine::identity::{
     CartId, FulfilmentId, OrderId, Position, Recorded, RefundId, ReservationId, Sku, Timestamp,
 };
 use doorbuster_engine::money::{Currency, Money};
-use doorbuster_engine::order::{Address, LineUnits, OrderCommand, OrderView};
-use doorbuster_engine::payment::{ChargeOutcome, RefundOutcome, VoidOutcome};
+use doorbuster_engine::order::{
+    Address, LineUnits, OrderCommand, OrderEvent, OrderObligation, OrderView, PaymentState, StrayOutcome,
+};
+use doorbuster_engine::payment::{
+    CaptureOutcome, ChargeOutcome, NextAction, PaymentNews, RefundOutcome, Standing, VoidOutcome,
+};
 use doorbuster_engine::stock::{Definition, Home, Oversell, Reserve, StockCommand};
 use doorbuster_engine::world::{Snapshot, World};
 use doorbuster_persistence::codec;
@@ -300,8 +304,13 @@ impl Bazaar {
         }
     }
 
+    fn waits_for_its_provider(&self, key: &EntityKey) -> bool {
+        let Some(Snapshot::Order(order)) = self.world.entities.get(key) else { return false };
+        matches!(order.obligations()[..], [OrderObligation::AwaitProvider { .. }])
+    }
+
     fn about_orders(&mut self) -> (EntityKey, Command) {
-        let number = u128::from(self.chance.below(120)) + 1;
+        let number = u128::from(self.chance.below(160)) + 1;
         let key = EntityKey::Order(OrderId(number));
         let Some(view) = self.order_view(&key) else { return self.about_a_new_order(number) };
         let units: Vec<LineUnits> = view
@@ -313,13 +322,29 @@ impl Bazaar {
         let refund = RefundId(u128::from(self.chance.next()));
         let known = view.refunds.last().map_or(refund, |last| last.id);
         let reference = || "ch_1".to_owned();
-        let command = match self.chance.below(16) {
-            0..=1 => OrderCommand::UnitsHeld,
+        if view.payment_state == PaymentState::Authorized && self.chance.coin() {
+            return (key, Command::Order(self.about_authorized_money(&view, refund)));
+        }
+        if self.waits_for_its_provider(&key) && self.chance.coin() {
+            return (key, Command::Order(OrderCommand::ProviderReady));
+        }
+        let command = match self.chance.below(22) {
+            0..=1 => OrderCommand::UnitsHeld {
+                defer_ms: (self.chance.below(3) == 0).then(|| 60_000 + self.chance.below(3_000_000_000)),
+            },
             2 if self.chance.below(4) == 0 => OrderCommand::UnitsRefused { shortages: vec![] },
-            2..=4 => OrderCommand::ChargeAnswered(match self.chance.below(5) {
-                0..=1 => ChargeOutcome::Captured { reference: reference() },
+            2..=4 => OrderCommand::ChargeAnswered(match self.chance.below(6) {
+                0 => ChargeOutcome::Captured { reference: reference() },
+                1 | 5 => ChargeOutcome::Authorized { reference: reference() },
                 2 => ChargeOutcome::Declined { reason: "no\0money".into(), retryable: true },
-                3 => ChargeOutcome::ActionRequired { reference: reference(), client_secret: "s".into() },
+                3 => ChargeOutcome::ActionRequired {
+                    reference: reference(),
+                    action: if self.chance.coin() {
+                        NextAction::ClientSecret("s".into())
+                    } else {
+                        NextAction::Redirect("https://pay.example/".into())
+                    },
+                },
                 _ => ChargeOutcome::Unknown,
             }),
             5 => OrderCommand::VoidAnswered(match self.chance.below(3) {
@@ -358,6 +383,16 @@ impl Bazaar {
                 restock: false,
                 reason: None,
             },
+            15 | 20..=21 => OrderCommand::ProviderReady,
+            16..=17 => self.a_notice(&view),
+            18 => OrderCommand::StrayAnswered {
+                reference: format!("ch_{}", self.chance.below(4)),
+                outcome: if self.chance.coin() {
+                    StrayOutcome::Returned
+                } else {
+                    StrayOutcome::Refused { reason: "disputed\t".into() }
+                },
+            },
             _ => OrderCommand::Fulfil {
                 fulfilment: FulfilmentId(u128::from(self.chance.next())),
                 lines: some,
@@ -365,6 +400,31 @@ impl Bazaar {
             },
         };
         (key, Command::Order(command))
+    }
+
+    /// What happens between promise and capture: without this hardly any order would be called off in that moment.
+    fn about_authorized_money(&mut self, view: &OrderView, refund: RefundId) -> OrderCommand {
+        match self.chance.below(8) {
+            0..=1 => OrderCommand::Cancel { refund },
+            2 => OrderCommand::VoidAnswered(VoidOutcome::Voided),
+            3 => OrderCommand::VoidAnswered(VoidOutcome::AlreadyCaptured { reference: "ch_1".into() }),
+            4 => OrderCommand::CaptureAnswered(CaptureOutcome::Captured),
+            5 => OrderCommand::CaptureAnswered(CaptureOutcome::Lost { reason: "ran\0out".into() }),
+            6 => OrderCommand::UnitsSold,
+            _ => self.a_notice(view),
+        }
+    }
+
+    /// The provider tells of this order's payment, or of another one for it; old, doubled and false tales among them.
+    fn a_notice(&mut self, view: &OrderView) -> OrderCommand {
+        let standings = [Standing::Open, Standing::Authorized, Standing::Captured, Standing::Cancelled];
+        let news = PaymentNews {
+            order: view.id,
+            reference: format!("ch_{}", self.chance.below(4)),
+            amount: if self.chance.below(6) == 0 { Money::new(1, Currency::GBP) } else { view.totals.total },
+            standing: *self.pick(&standings),
+        };
+        OrderCommand::Notice { event: format!("evt_{}", self.chance.below(9)), news }
     }
 
     /// Starts what some cart's checkout demands, under this number; else about something else.
@@ -395,8 +455,11 @@ fn writer(journal: doorbuster_persistence::file_journal::FileJournal) -> Journal
     JournalWriter::spawn(Box::new(journal), WriterOptions::default(), Box::new(|_, _| {}), fatal).unwrap()
 }
 
-/// An event's name.
+/// An event's name. A notice that makes the order ask its provider has one of its own.
 fn name(event: &Event) -> String {
+    if let Event::Order(OrderEvent::Noticed { asks: true, .. }) = event {
+        return "Order Noticed, asking".into();
+    }
     let text = match event {
         Event::Stock(event) => format!("Stock {event:?}"),
         Event::Reservation(event) => format!("Reservation {event:?}"),

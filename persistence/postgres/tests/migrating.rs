@@ -23,6 +23,9 @@ fn every_earlier_version_becomes_the_newest() {
         assert_eq!((again.applied.len(), again.number), (0, migrated.number));
         assert_eq!(check(&mut connection).await.unwrap(), []);
     });
+    for month in OLD_MONTHS {
+        fresh.psql(&format!("SELECT doorbuster.make_month('{month}-07')"));
+    }
     let newest = listing(&fresh);
     assert!(newest.lines().count() > 150, "{newest}");
     for earlier in 0..MIGRATIONS.len() {
@@ -35,11 +38,59 @@ fn every_earlier_version_becomes_the_newest() {
                 let pending = check(&mut connection).await;
                 assert!(matches!(pending, Err(MigrationError::Pending { .. })), "{pending:?}");
             }
+            if earlier > 0 {
+                for month in OLD_MONTHS {
+                    database.psql(&paid_order(month, "captured"));
+                }
+            }
             migrate(&mut connection).await.unwrap();
             assert_eq!(check(&mut connection).await.unwrap(), [], "from version {earlier}");
+            if earlier > 0 {
+                let kept =
+                    "SELECT string_agg(order_id || state, ',' ORDER BY order_id) FROM doorbuster.payments";
+                let expected = "ord_2026-10captured,ord_2026-11captured,ord_2026-12captured";
+                assert_eq!(database.psql(kept), expected, "from version {earlier}");
+            }
+            // Old partitions, and one that is made now.
+            for month in OLD_MONTHS.into_iter().chain(["2027-01"]) {
+                let sql = paid_order(month, "authorized").replace("ord_", "ord_new_");
+                database.psql(&sql);
+                let sql = sql.replace("'authorized'", "'borrowed'").replace("ord_new_", "ord_odd_");
+                let refused = database.cluster.psql(&database.name, &sql).unwrap_err().to_string();
+                assert!(
+                    refused.contains("payments_state_check"),
+                    "{month}, from version {earlier}: {refused}"
+                );
+            }
+            assert_eq!(check(&mut connection).await.unwrap(), [], "with new months, from version {earlier}");
         });
         assert_eq!(listing(&database), newest, "from version {earlier}");
+        let checks = "SELECT count(*), count(DISTINCT pg_get_constraintdef(oid)), \
+                      bool_and(pg_get_constraintdef(oid) LIKE '%authorized%' AND convalidated) \
+                      FROM pg_constraint WHERE conname LIKE 'payments_state_check%'";
+        let parts = if earlier > 0 { 5 } else { 5 };
+        assert_eq!(
+            database.psql(checks),
+            format!("{parts}|1|t"),
+            "parent and each partition, from version {earlier}"
+        );
     }
+}
+
+/// Months that have partitions with rows before a migration.
+const OLD_MONTHS: [&str; 3] = ["2026-10", "2026-11", "2026-12"];
+
+/// An order of this month with a payment in this state.
+fn paid_order(month: &str, state: &str) -> String {
+    format!(
+        "SELECT doorbuster.make_month('{month}-07'); \
+         INSERT INTO doorbuster.orders (order_id, created_at, number, cart_id, state, email, provider, currency, subtotal, \
+             discount, shipping, tax, total, captured, refunded, placed_at, version, changed_at) \
+         VALUES ('ord_{month}', '{month}-07', 1, 'cart_1', 'paid', 'ada@example.org', 'fake', 'GBP', 500, 0, 0, 0, 500, \
+             CASE WHEN '{state}' = 'captured' THEN 500 ELSE 0 END, 0, '{month}-07', 5, '{month}-07'); \
+         INSERT INTO doorbuster.payments (order_id, ordered_at, payment_id, provider, amount, currency, state, requested_at) \
+         VALUES ('ord_{month}', '{month}-07', 'pay_1', 'fake', 500, 'GBP', '{state}', '{month}-07')"
+    )
 }
 
 #[test]
@@ -178,4 +229,41 @@ fn months_become_partitions_once() {
     assert_eq!(parts, "orders_2026_12\norders_2027_01");
     let all = database.psql("SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r'");
     assert_eq!(all, "16", "eight tables, two months");
+}
+
+#[test]
+fn revenue_is_what_was_captured() {
+    let database = Database::new();
+    run(async { migrate(&mut database.connect().await).await.unwrap() });
+    // Placed at midnight: one captured then, one captured two hours later and half of it refunded, one authorized, one lost.
+    for (name, state, captured) in [
+        ("a", "captured", 500),
+        ("b", "partially_refunded", 500),
+        ("c", "authorized", 0),
+        ("d", "declined", 0),
+    ] {
+        database.psql(&paid_order("2026-11", state).replace("ord_2026-11", name));
+        database.psql(&format!(
+            "UPDATE doorbuster.orders SET captured = {captured}, state = '{}' WHERE order_id = '{name}'; \
+             INSERT INTO doorbuster.order_lines (order_id, ordered_at, line, sku, name, quantity, unit_price, total, fulfilled, \
+                 refunded) VALUES ('{name}', '2026-11-07', 1, 'TEE', 'a tee', 2, 250, 500, 0, 0); \
+             UPDATE doorbuster.payments SET settled_at = '2026-11-07 00:10' WHERE order_id = 'a'; \
+             UPDATE doorbuster.payments SET settled_at = '2026-11-07 02:10' WHERE order_id IN ('b', 'd')",
+            if name == "d" { "cancelled" } else { "paid" }
+        ));
+    }
+    database.psql(
+        "INSERT INTO doorbuster.refunds (refund_id, ordered_at, order_id, amount, currency, restock, cancels, state, requested_at, \
+             settled_at) VALUES ('ref_1', '2026-11-07', 'b', 250, 'GBP', false, false, 'succeeded', '2026-11-07', '2026-11-07 03:00')",
+    );
+    for (what, expected) in [
+        ("orders, units, revenue_minor, revenue FROM reporting.orders_per_minute", "4|8|1000|10.00"),
+        ("orders, units, revenue_minor, revenue FROM reporting.top_skus", "3|6|1000|10.00"),
+        (
+            "orders, gross_minor, refunded_minor, net FROM reporting.revenue_per_hour ORDER BY hour",
+            "4|500|0|5.00\n0|500|0|5.00\n0|0|250|-2.50",
+        ),
+    ] {
+        assert_eq!(database.psql(&format!("SELECT {what}")), expected, "{what}");
+    }
 }

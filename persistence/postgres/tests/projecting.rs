@@ -7,7 +7,7 @@ use doorbuster_postgres::connection::Connection;
 use doorbuster_postgres::migrations::migrate;
 use doorbuster_postgres::projection::error::ProjectionError;
 use doorbuster_postgres::projection::projector::Projector;
-use doorbuster_postgres::projection::rebuild::{Comparison, compare, rebuild};
+use doorbuster_postgres::projection::rebuild::{Comparison, compare, rebuild, rebuild_in_batches};
 use doorbuster_postgres::settings::DatabaseSettings;
 use doorbuster_servers::postgres::Postgres;
 use doorbuster_servers::proxy::{Proxy, Weather};
@@ -99,7 +99,7 @@ fn a_projection_is_the_journal_folded() {
 }
 
 /// Every event there is; reservations over several SKUs apart, which say only what their SKUs say too.
-const EVENTS: [&str; 41] = [
+const EVENTS: [&str; 52] = [
     "Stock Defined",
     "Stock Redefined",
     "Stock Adjusted",
@@ -141,7 +141,41 @@ const EVENTS: [&str; 41] = [
     "Order UnitsRestocked",
     "Order Fulfilled",
     "Order Completed",
+    "Order PaymentDeferred",
+    "Order PaymentResumed",
+    "Order PaymentAuthorized",
+    "Order PaymentCaptured",
+    "Order CaptureFailed",
+    "Order AuthorizationVoided",
+    "Order Noticed",
+    "Order Noticed, asking",
+    "Order StrayFound",
+    "Order StrayReturned",
+    "Order StrayKept",
 ];
+
+#[test]
+fn where_batches_end_makes_no_difference() {
+    let home = tempfile::tempdir().unwrap();
+    let mut shop = Bazaar::open(home.path(), 41);
+    // A frame for each turn, so that a batch can end behind any.
+    for _ in 0..1_500 {
+        shop.trade(1);
+    }
+    let database = Database::new();
+    let settings = database.settings();
+    run(async { drop(migrated(&settings).await) });
+    for events_max in [1, 2, 5, 300, 20_000] {
+        run(async {
+            let connection = settings.connect().await.unwrap();
+            rebuild_in_batches(connection, &shop.directory, false, events_max, &mut |_| {}).await.unwrap();
+        });
+        assert_equal(&settings, &shop, &format!("batches of {events_max}"));
+    }
+    for name in ["PaymentResumed", "PaymentCaptured", "CaptureFailed", "AuthorizationVoided", "StrayKept"] {
+        assert!(shop.met.contains_key(&format!("Order {name}")), "{name} is missing: {:?}", shop.met);
+    }
+}
 
 #[test]
 fn projector_postgres_and_engine_killed_in_random_order_double_nothing_and_lose_nothing() {

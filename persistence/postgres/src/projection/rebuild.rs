@@ -13,7 +13,7 @@ use super::applier::Applier;
 use super::digest::{self, Digest};
 use super::error::ProjectionError;
 use super::folded::Folded;
-use super::source::Source;
+use super::source::{BATCH_EVENTS_MAX, Source};
 use super::tables::{DIGESTED, OPEN_HOLDS};
 use crate::connection::{Connection, within};
 
@@ -61,16 +61,28 @@ impl Comparison {
 
 /// Empties the tables and applies the whole journal of `directory`. With `takes_over` also where they are another engine's.
 pub async fn rebuild(
+    connection: Connection,
+    directory: &DataDirectory,
+    takes_over: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<u64, ProjectionError> {
+    rebuild_in_batches(connection, directory, takes_over, BATCH_EVENTS_MAX, progress).await
+}
+
+/// As [`rebuild`], with batches of about so many events: whole frames, at least one. What comes out must not depend on it.
+pub async fn rebuild_in_batches(
     mut connection: Connection,
     directory: &DataDirectory,
     takes_over: bool,
+    events_max: usize,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, ProjectionError> {
     let last = last_frame(directory, progress)?;
     empty(&mut connection, directory, takes_over).await?;
     let paths = directory.paths().clone();
     let tail = JournalTail::of_resting(paths, directory.engine(), FrameNumber::FIRST);
-    let mut projection = Applier::begin(connection, Source::at_rest(tail, last)).await?;
+    let mut projection =
+        Applier::begin(connection, Source::at_rest(tail, last).in_batches_of(events_max)).await?;
     let mut events = 0;
     while let Some(applied) = projection.step().await? {
         events += applied.events;

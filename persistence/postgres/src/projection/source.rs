@@ -12,7 +12,7 @@ use super::error::ProjectionError;
 
 /// Most events of one batch, but for a single frame with more: enough to make a transaction's fixed cost small, few enough
 /// that a batch is folded and written well within a second, and that its memory is some megabytes.
-const BATCH_EVENTS_MAX: usize = 20_000;
+pub(crate) const BATCH_EVENTS_MAX: usize = 20_000;
 
 /// Most bytes of one batch's frames, but for a single larger one.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -35,17 +35,24 @@ pub(crate) struct Source {
     tail: JournalTail,
     /// The last frame of a journal at rest.
     through: Option<FrameNumber>,
+    /// Events from which on a batch is full.
+    events_max: usize,
 }
 
 impl Source {
     /// Follows a journal that is being written.
     pub(crate) fn live(tail: JournalTail) -> Self {
-        Self { tail, through: None }
+        Self { tail, through: None, events_max: BATCH_EVENTS_MAX }
     }
 
     /// Reads a journal that nobody writes, up to its last frame.
     pub(crate) fn at_rest(tail: JournalTail, through: FrameNumber) -> Self {
-        Self { tail, through: Some(through) }
+        Self { tail, through: Some(through), events_max: BATCH_EVENTS_MAX }
+    }
+
+    /// The same, with batches of about so many events.
+    pub(crate) fn in_batches_of(self, events_max: usize) -> Self {
+        Self { events_max, ..self }
     }
 
     pub(crate) fn engine(&self) -> EngineId {
@@ -71,14 +78,14 @@ impl Source {
     pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>, ProjectionError> {
         let through = self.durable();
         let (mut events, mut bytes, mut last) = (Vec::new(), 0, None);
-        while events.len() < BATCH_EVENTS_MAX && bytes < BATCH_BYTES_MAX {
+        while events.len() < self.events_max && bytes < BATCH_BYTES_MAX {
             let Some(frame) = self.tail.next_frame_through(through)? else { break };
             bytes += frame.body.len();
             for event in read(&frame) {
                 events.push(event?);
             }
             let is_last =
-                events.len() >= BATCH_EVENTS_MAX || bytes >= BATCH_BYTES_MAX || frame.number >= through;
+                events.len() >= self.events_max || bytes >= BATCH_BYTES_MAX || frame.number >= through;
             // Hashing every frame would cost more than it tells: the chain of checksums binds those before.
             let digest = if is_last { digest(frame.body) } else { String::new() };
             last = Some((frame.number, digest));
