@@ -1,7 +1,7 @@
 //! A connection to Redis that may fail: time-outs, reconnection and a breaker, cheap to clone, for any runtime.
 //!
-//! Law 11: whoever asks waits for [`LinkOptions::connect_timeout`] and [`LinkOptions::reply_timeout`] at most, and not at all
-//! while the breaker is open. Sockets live on the link's own runtime whichever thread asks. Start at [`Link::ask`].
+//! Law 11: whoever asks waits for [`LinkOptions::patience`] at most, or else for [`LinkOptions::connect_timeout`] and
+//! [`LinkOptions::reply_timeout`]; and not at all while the breaker is open. Sockets live on the link's own runtime whichever thread asks. Start at [`Link::ask`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub struct LinkOptions {
     pub connect_timeout: Duration,
     /// How long one answer may take. Shorter than the caller's patience; longer than Redis's slowest fork.
     pub reply_timeout: Duration,
+    /// How long one asker waits in all, where that is less than both: a connection in the making is then waited for by nobody,
+    /// and serves whoever asks after it came about.
+    pub patience: Option<Duration>,
     /// Failures in a row that open the breaker. One alone may be a dropped idle connection.
     pub failures_max: u32,
     /// How long the breaker stays open first; doubled at each failed probe.
@@ -43,17 +46,19 @@ impl LinkOptions {
             purpose,
             connect_timeout: Duration::from_secs(2),
             reply_timeout: Duration::from_secs(2),
+            patience: None,
             failures_max: 3,
             rest_min: Duration::from_millis(100),
             rest_max: Duration::from_secs(3),
         }
     }
 
-    /// Defaults for what a request waits for: 50 milliseconds, then do without.
+    /// Defaults for what a request waits for: 50 milliseconds in all, then do without.
     pub fn hasty(purpose: &'static str) -> Self {
         Self {
             connect_timeout: Duration::from_millis(500),
             reply_timeout: Duration::from_millis(50),
+            patience: Some(Duration::from_millis(50)),
             ..Self::patient(purpose)
         }
     }
@@ -107,6 +112,8 @@ struct Inner {
 #[derive(Default)]
 struct State {
     connection: Option<MultiplexedConnection>,
+    /// Attempts to connect that failed, ever.
+    attempts_failed: u64,
     /// Failures since the last success.
     failures: u32,
     /// While open: until when nobody asks.
@@ -173,7 +180,16 @@ impl Link {
         self.admit()?;
         let link = self.clone();
         let asked = self.0.runtime.spawn(async move { link.ask_here(question).await });
-        asked.await.unwrap_or(Err(LinkError::Closed))
+        let Some(patience) = self.0.options.patience else {
+            return asked.await.unwrap_or(Err(LinkError::Closed));
+        };
+        // The asker may live where no clock ticks. Whoever stops waiting leaves the question to itself: its outcome counts.
+        let waiting = self.0.runtime.spawn(async move { tokio::time::timeout(patience, asked).await });
+        match waiting.await {
+            Ok(Ok(told)) => told.unwrap_or(Err(LinkError::Closed)),
+            Ok(Err(_)) => Err(LinkError::Outage(late())),
+            Err(_) => Err(LinkError::Closed),
+        }
     }
 
     async fn ask_here<T, F, Fut>(&self, question: F) -> Result<T, LinkError>
@@ -182,7 +198,9 @@ impl Link {
         Fut: Future<Output = RedisResult<T>>,
     {
         let outcome = match self.connection().await {
-            Ok(connection) => question(connection).await,
+            Ok(Some(connection)) => question(connection).await,
+            // Counted by who made the attempt.
+            Ok(None) => return Err(LinkError::Outage(late())),
             Err(error) => Err(error),
         };
         outcome.map_err(|error| self.failed(error)).inspect(|_| self.succeeded())
@@ -200,22 +218,32 @@ impl Link {
         Err(LinkError::Open { rest, failures: state.failures })
     }
 
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let present = || self.0.state.lock().connection.clone();
-        if let Some(connection) = present() {
-            return Ok(connection);
+    /// The connection that is there, or a new one; `None` where somebody else's attempt was waited for and failed: a queue of
+    /// askers that each tried in turn would hold up the last one by as many time-outs.
+    async fn connection(&self) -> RedisResult<Option<MultiplexedConnection>> {
+        let look = || {
+            let state = self.0.state.lock();
+            (state.connection.clone(), state.attempts_failed)
+        };
+        let (present, failed_before) = look();
+        if present.is_some() {
+            return Ok(present);
         }
         let _alone = self.0.connecting.lock().await;
-        if let Some(connection) = present() {
-            return Ok(connection);
+        let (present, failed) = look();
+        if present.is_some() || failed != failed_before {
+            return Ok(present);
         }
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.0.options.connect_timeout))
             .set_response_timeout(Some(self.0.options.reply_timeout));
-        let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let connected = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut state = self.0.state.lock();
+        let connection =
+            connected.inspect_err(|_| state.attempts_failed = state.attempts_failed.wrapping_add(1))?;
         self.0.meters.connections.increment(1);
-        self.0.state.lock().connection = Some(connection.clone());
-        Ok(connection)
+        state.connection = Some(connection.clone());
+        Ok(Some(connection))
     }
 
     fn succeeded(&self) {
@@ -263,6 +291,11 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("redis", &self.0.shown).finish_non_exhaustive()
     }
+}
+
+/// What is told to who stopped waiting.
+fn late() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
 
 /// Whether Redis is not able to answer anybody now, rather than unwilling to do this one thing.

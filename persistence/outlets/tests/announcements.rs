@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use doorbuster_engine::cart::CartEvent;
 use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::world::Snapshot;
-use doorbuster_outlets::announcement::{Announcement, Happened, Herald, KINDS, Source};
+use doorbuster_outlets::announcement::{Announcement, Happened, Herald, KINDS, Source, Subject};
 use doorbuster_persistence::codec;
 use doorbuster_persistence::frame::FrameNumber;
 use serde_json::Value;
 
 use crate::schema::check;
-use crate::shop::{ENGINE, FATES, Frame, Shop};
+use crate::shop::{ENGINE, FATES, Fate, Frame, Shop};
 
 const BEGIN_MS: u64 = 1_790_000_000_000;
 
@@ -43,7 +43,9 @@ fn every_kind_is_told_and_keeps_to_its_schema() {
         kinds.insert(kind);
         assert!(ids.insert(announcement.id()), "an id twice: {}", announcement.id());
         let text = event.to_string();
-        for private in ["ada@", "tok_", "ch_", "Secret Street", "GB123", "no such card"] {
+        for private in
+            ["ada@", "tok_", "ch_", "evt_secret", "Secret Street", "GB123", "no such card", "ran out"]
+        {
             assert!(!text.contains(private), "{private} in {text}");
         }
     }
@@ -91,7 +93,66 @@ fn sequence_numbers_have_no_gap_and_figures_are_the_engines() {
             Snapshot::Reservation(_) | Snapshot::Cart(_) => {}
         }
     }
-    assert_eq!(orders, 2, "orders with refunds");
+    assert_eq!(orders, 3, "orders with refunds");
+}
+
+/// What is said of an order, by its fate, after `order.created`; `failed` with its reason, `cancelled` too.
+const TOLD: [(Fate, &str); 18] = [
+    (Fate::OutOfStock, "cancelled:OutOfStock"),
+    (Fate::Declined, "failed:declined cancelled:PaymentDeclined"),
+    (Fate::TimedOut, "failed:voided cancelled:PaymentTimedOut"),
+    (Fate::CalledOff, "failed:voided cancelled:Requested"),
+    (Fate::Paid, "succeeded paid"),
+    (Fate::Completed, "succeeded paid fulfilled completed"),
+    (Fate::RefundedInParts, "succeeded paid refunded refunded"),
+    (Fate::CancelledLater, "succeeded paid refunded refunded cancelled:Requested"),
+    (Fate::RefundFails, "succeeded paid refund_failed"),
+    (Fate::Captured, "paid succeeded"),
+    (Fate::CancelledWhileAuthorized, "paid failed:voided cancelled:Requested"),
+    (Fate::CaptureIsQuicker, "paid succeeded refunded cancelled:Requested"),
+    (Fate::CaptureFails, "paid failed:declined cancelled:PaymentDeclined"),
+    (Fate::WaitsAndPays, "paid succeeded"),
+    (Fate::WaitsInVain, "failed:voided cancelled:PaymentTimedOut"),
+    (Fate::CalledOffWaiting, "failed:voided cancelled:Requested"),
+    (Fate::ActsAndIsToldOf, "paid succeeded"),
+    (Fate::ComesTooLate, "failed:declined cancelled:PaymentDeclined"),
+];
+
+fn in_a_word(happened: &Happened) -> String {
+    match happened {
+        Happened::OrderCancelled { reason } => format!("cancelled:{reason:?}"),
+        Happened::PaymentFailed { declined_retryable: Some(_), .. } => "failed:declined".into(),
+        Happened::PaymentFailed { declined_retryable: None, .. } => "failed:voided".into(),
+        other => other.kind().split('.').nth(1).unwrap().to_owned(),
+    }
+}
+
+#[test]
+fn each_fate_of_an_order_is_told_in_its_words_and_a_payment_ends_once() {
+    assert_eq!(TOLD.map(|(fate, _)| fate), FATES);
+    for (fate, words) in TOLD {
+        // Also where the first frames are not at hand: then its beginning lacks.
+        for from in [0, 2] {
+            let mut shop = Shop::open(BEGIN_MS);
+            let begun = shop.frames.len();
+            shop.order(fate);
+            shop.flush();
+            let told = fold(&mut Herald::default(), &shop.frames[begun + from..]);
+            let orders = told.iter().filter(|announcement| matches!(announcement.subject, Subject::Order(_)));
+            let mut heard: Vec<String> =
+                orders.map(|announcement| in_a_word(&announcement.happened)).collect();
+            let expected: Vec<&str> = words.split(' ').collect();
+            if from == 0 {
+                assert_eq!(heard.remove(0), "created", "{fate:?}");
+            }
+            match (from, fate) {
+                (2, Fate::OutOfStock) => assert_eq!(heard, [""; 0], "it ended before that"),
+                _ => assert_eq!(heard, expected, "{fate:?}, from frame {from}"),
+            }
+            let ends = heard.iter().filter(|word| word.starts_with("failed") || *word == "succeeded").count();
+            assert!(ends == 1 || fate == Fate::OutOfStock, "{fate:?}: a payment ends once: {heard:?}");
+        }
+    }
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use doorbuster_outlets::announcement::{Announcement, Herald, Source, Stream};
 use doorbuster_outlets::announcer::{Announcer, AnnouncerOptions};
+use doorbuster_outlets::limits::{Ask, Counts};
 use doorbuster_outlets::link::{Link, LinkOptions};
 use doorbuster_outlets::streams::Keys;
 use doorbuster_persistence::codec;
+use doorbuster_servers::proxy::{Proxy, Weather};
 use doorbuster_servers::redis::Redis;
 use tokio::runtime::Runtime;
 
@@ -194,6 +196,79 @@ fn a_redis_that_is_absent_at_the_start_or_full_on_the_way_gets_everything_later(
     assert_eq!(told(&redis, "doorbuster"), expected(&frames[..40]), "a full Redis takes nothing");
     redis.say(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     arrives(&redis, &expected(&frames));
+}
+
+#[test]
+fn a_redis_whose_replies_come_half_a_second_late_slows_no_request_and_loses_no_announcement() {
+    let frames = Shop::sample(BEGIN_MS).frames;
+    let (redis, mut book, mut post) = (Redis::start().unwrap(), Book::open(), Post::new());
+    let proxy = Proxy::before(redis.port()).unwrap();
+    let url = redis.url().replace(&format!(":{}", redis.port()), &format!(":{}", proxy.port()));
+    let announcing = LinkOptions {
+        reply_timeout: Duration::from_millis(300),
+        rest_max: Duration::from_millis(200),
+        ..LinkOptions::patient("test")
+    };
+    let announcing = Link::new(&url, announcing, post.runtime.handle().clone()).unwrap();
+    let options = AnnouncerOptions {
+        batch_max: 10,
+        idle: Duration::from_millis(5),
+        ..AnnouncerOptions::new(book.memory())
+    };
+    post.announcer = Some(Announcer::start(book.tail(), announcing.clone(), options).unwrap());
+    let hasty = LinkOptions::hasty("test");
+    let counting = Link::new(&url, hasty, post.runtime.handle().clone()).unwrap();
+    let counts = Counts::new(counting.clone(), "shop");
+    let ask = [Ask { limit: "cart", who: 7, interval_us: 1_000, burst: 1_000_000, cost: 1 }];
+    // As a request asks: from a runtime of its own.
+    let request = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let began = Instant::now();
+        (runtime.block_on(counts.take(&ask)).is_ok(), began.elapsed())
+    };
+    book.write(&frames[..20]);
+    arrives(&redis, &expected(&frames[..20]));
+    assert!(request().0, "Redis counts while the weather is clear");
+
+    proxy.set(Weather::Slow(Duration::from_millis(250)));
+    let (until, mut took, mut opened) = (Instant::now() + Duration::from_secs(6), Vec::new(), false);
+    for frame in frames[20..120].chunks(1) {
+        book.write(frame);
+        took.push(request());
+        opened |= announcing.is_open();
+    }
+    while Instant::now() < until {
+        took.push(request());
+        opened |= announcing.is_open();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(took.iter().all(|(counted, _)| !counted), "an answer half a second late is none");
+    let slowest = took.iter().map(|(_, took)| *took).max().unwrap();
+    // The time-out, and what a busy machine adds.
+    assert!(slowest < hasty.reply_timeout + Duration::from_millis(60), "a request waited for {slowest:?}");
+    let waited = took.iter().filter(|(_, took)| *took > Duration::from_millis(20)).count();
+    assert!(
+        waited * 10 < took.len(),
+        "{waited} of {} waited for a time-out: the breaker is open",
+        took.len()
+    );
+    assert!(opened, "announcing leaves Redis alone");
+    assert_ne!(
+        told(&redis, "doorbuster"),
+        expected(&frames[..120]),
+        "this weather is too bad to announce in"
+    );
+
+    proxy.set(Weather::Clear);
+    book.write(&frames[120..]);
+    arrives(&redis, &expected(&frames));
+    assert!(!announcing.is_open());
+    let until = Instant::now() + Duration::from_secs(10);
+    while !request().0 {
+        assert!(Instant::now() < until, "requests are not counted again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    post.stop();
 }
 
 #[test]

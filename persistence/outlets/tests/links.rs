@@ -80,6 +80,34 @@ fn a_redis_that_is_gone_or_silent_costs_a_moment_and_then_nothing() {
 }
 
 #[test]
+fn askers_at_once_share_one_attempt_and_a_hasty_one_waits_for_none() {
+    let runtime = runtime();
+    let redis = Redis::start().unwrap();
+    for (patience, within) in [(None, 1_000), (Some(Duration::from_millis(50)), 150)] {
+        let options = LinkOptions { patience, failures_max: 1_000, ..quick() };
+        let link = Link::new(&redis.url(), options, runtime.handle().clone()).unwrap();
+        // The port is there and nobody says a word, so that every attempt takes its whole time-out of 300 ms.
+        redis.pause();
+        let waited: Vec<Duration> = std::thread::scope(|scope| {
+            let askers: Vec<_> = (0..20)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let began = Instant::now();
+                        assert!(matches!(count(&link), Err(LinkError::Outage(_))));
+                        began.elapsed()
+                    })
+                })
+                .collect();
+            askers.into_iter().map(|asker| asker.join().unwrap()).collect()
+        });
+        redis.resume();
+        let longest = waited.into_iter().max().unwrap();
+        assert!(longest < Duration::from_millis(within), "{patience:?}: somebody waited {longest:?}");
+        back(&link);
+    }
+}
+
+#[test]
 fn a_full_redis_is_an_outage_and_an_unwilling_one_is_not() {
     let runtime = runtime();
     let redis = Redis::start().unwrap();

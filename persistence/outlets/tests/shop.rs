@@ -12,6 +12,7 @@ use doorbuster_engine::identity::{
 };
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::order::{DraftLine, LineUnits, OrderDraft, OrderEvent};
+use doorbuster_engine::payment::NextAction;
 use doorbuster_engine::pricing::totals;
 use doorbuster_engine::reservation::ReservationEvent;
 use doorbuster_engine::stock::{Definition, Home, Oversell, StockEvent};
@@ -64,9 +65,18 @@ pub(crate) enum Fate {
     RefundedInParts,
     CancelledLater,
     RefundFails,
+    Captured,
+    CancelledWhileAuthorized,
+    CaptureIsQuicker,
+    CaptureFails,
+    WaitsAndPays,
+    WaitsInVain,
+    CalledOffWaiting,
+    ActsAndIsToldOf,
+    ComesTooLate,
 }
 
-pub(crate) const FATES: [Fate; 9] = [
+pub(crate) const FATES: [Fate; 18] = [
     Fate::OutOfStock,
     Fate::Declined,
     Fate::TimedOut,
@@ -76,7 +86,42 @@ pub(crate) const FATES: [Fate; 9] = [
     Fate::RefundedInParts,
     Fate::CancelledLater,
     Fate::RefundFails,
+    Fate::Captured,
+    Fate::CancelledWhileAuthorized,
+    Fate::CaptureIsQuicker,
+    Fate::CaptureFails,
+    Fate::WaitsAndPays,
+    Fate::WaitsInVain,
+    Fate::CalledOffWaiting,
+    Fate::ActsAndIsToldOf,
+    Fate::ComesTooLate,
 ];
+
+impl Fate {
+    /// Whether the provider first holds the money, before it is ours.
+    fn is_authorized_first(self) -> bool {
+        match self {
+            Self::Captured
+            | Self::CancelledWhileAuthorized
+            | Self::CaptureIsQuicker
+            | Self::CaptureFails
+            | Self::WaitsAndPays
+            | Self::ActsAndIsToldOf => true,
+            Self::OutOfStock
+            | Self::Declined
+            | Self::TimedOut
+            | Self::CalledOff
+            | Self::Paid
+            | Self::Completed
+            | Self::RefundedInParts
+            | Self::CancelledLater
+            | Self::RefundFails
+            | Self::WaitsInVain
+            | Self::CalledOffWaiting
+            | Self::ComesTooLate => false,
+        }
+    }
+}
 
 impl Shop {
     pub(crate) fn open(at_ms: u64) -> Self {
@@ -212,6 +257,24 @@ impl Shop {
         refund
     }
 
+    fn restock(&mut self, id: OrderId, refund: RefundId) {
+        self.stock("TEE", StockEvent::Restocked { step: refund.0, quantity: 2, order: id });
+        self.in_order(id, OrderEvent::UnitsRestocked { refund });
+    }
+
+    /// Money that nobody wanted: one payment goes back, another does not.
+    fn strays_come(&mut self, id: OrderId) {
+        for (event, reference) in [("evt_secret_3", "ch_stray_1"), ("evt_secret_4", "ch_stray_2")] {
+            self.flush();
+            self.in_order(id, OrderEvent::Noticed { event: event.into(), asks: false });
+            self.in_order(id, OrderEvent::StrayFound { reference: reference.into() });
+        }
+        self.flush();
+        self.in_order(id, OrderEvent::StrayReturned { reference: "ch_stray_1".into() });
+        let (reference, reason) = ("ch_stray_2".into(), "no such card".into());
+        self.in_order(id, OrderEvent::StrayKept { reference, reason });
+    }
+
     /// An order from its cart to its fate, over several frames.
     pub(crate) fn order(&mut self, fate: Fate) -> OrderId {
         let cart = self.cart(vec![Self::line("TEE", 2)]);
@@ -246,10 +309,15 @@ impl Shop {
         }
         self.stock("TEE", StockEvent::PartHeld { reservation, quantity: 2, home: Home::Order });
         self.in_order(id, OrderEvent::UnitsReserved);
+        if matches!(fate, Fate::WaitsAndPays | Fate::WaitsInVain | Fate::CalledOffWaiting) {
+            let until = Timestamp(self.at_ms + 60_000);
+            self.in_order(id, OrderEvent::PaymentDeferred { until });
+        }
         self.flush();
         let refund = RefundId(self.id());
+        let reference = || "ch_secret".to_owned();
         let off = match fate {
-            Fate::Declined => Some(OrderEvent::PaymentDeclined {
+            Fate::Declined | Fate::ComesTooLate => Some(OrderEvent::PaymentDeclined {
                 reason: "card of ada@example.com".into(),
                 retryable: false,
             }),
@@ -257,22 +325,55 @@ impl Shop {
                 self.in_order(id, OrderEvent::VoidRequested { by_request: fate == Fate::CalledOff, refund });
                 Some(OrderEvent::PaymentVoided)
             }
+            Fate::WaitsInVain => Some(OrderEvent::PaymentVoided),
+            Fate::CalledOffWaiting => {
+                self.in_order(id, OrderEvent::VoidRequested { by_request: true, refund });
+                Some(OrderEvent::PaymentVoided)
+            }
             Fate::OutOfStock
             | Fate::Paid
             | Fate::Completed
             | Fate::RefundedInParts
             | Fate::CancelledLater
-            | Fate::RefundFails => None,
+            | Fate::RefundFails
+            | Fate::Captured
+            | Fate::CancelledWhileAuthorized
+            | Fate::CaptureIsQuicker
+            | Fate::CaptureFails
+            | Fate::WaitsAndPays
+            | Fate::ActsAndIsToldOf => None,
         };
         if let Some(off) = off {
             self.in_order(id, off);
             self.stock("TEE", StockEvent::PartFreed { reservation });
             self.in_order(id, OrderEvent::UnitsFreed);
             self.in_cart(cart, CartEvent::Reopened { order: id });
+            if fate == Fate::ComesTooLate {
+                self.strays_come(id);
+            }
             return id;
         }
-        self.in_order(id, OrderEvent::Placed { reference: Some("ch_secret".into()) });
+        if fate == Fate::WaitsAndPays {
+            self.in_order(id, OrderEvent::PaymentResumed);
+            self.flush();
+        }
+        if fate == Fate::ActsAndIsToldOf {
+            let action = NextAction::Redirect("https://pay.example/tok_secret".into());
+            self.in_order(id, OrderEvent::ActionRequired { reference: reference(), action });
+            self.flush();
+            self.in_order(id, OrderEvent::Noticed { event: "evt_secret_1".into(), asks: true });
+            self.flush();
+            self.in_order(id, OrderEvent::Noticed { event: "evt_secret_2".into(), asks: false });
+        }
+        if fate.is_authorized_first() {
+            self.in_order(id, OrderEvent::PaymentAuthorized { reference: reference() });
+        }
+        self.in_order(id, OrderEvent::Placed { reference: Some(reference()) });
         self.flush();
+        if matches!(fate, Fate::CancelledWhileAuthorized | Fate::CaptureIsQuicker) {
+            self.in_order(id, OrderEvent::CancelRequested { refund });
+            self.flush();
+        }
         self.stock("TEE", StockEvent::PartSold { reservation });
         self.in_order(id, OrderEvent::UnitsSold);
         self.in_cart(cart, CartEvent::Ordered { order: id });
@@ -301,14 +402,45 @@ impl Shop {
                 self.in_order(id, OrderEvent::CancelRequested { refund });
                 self.flush();
                 self.in_order(id, OrderEvent::RefundSucceeded { refund, reference: None });
-                self.stock("TEE", StockEvent::Restocked { step: refund.0, quantity: 2, order: id });
-                self.in_order(id, OrderEvent::UnitsRestocked { refund });
+                self.restock(id, refund);
             }
             Fate::RefundFails => {
                 let refund = self.refund(id, 998);
                 self.in_order(id, OrderEvent::RefundFailed { refund, reason: "no such card".into() });
             }
-            Fate::OutOfStock | Fate::Declined | Fate::TimedOut | Fate::CalledOff | Fate::Paid => {}
+            Fate::Captured | Fate::WaitsAndPays | Fate::ActsAndIsToldOf => {
+                self.flush();
+                self.in_order(id, OrderEvent::PaymentCaptured);
+            }
+            Fate::CancelledWhileAuthorized => {
+                self.flush();
+                self.in_order(id, OrderEvent::AuthorizationVoided);
+                self.restock(id, refund);
+                self.strays_come(id);
+            }
+            Fate::CaptureIsQuicker => {
+                self.flush();
+                self.in_order(id, OrderEvent::PaymentCaptured);
+                self.flush();
+                self.in_order(id, OrderEvent::RefundSucceeded { refund, reference: None });
+                self.restock(id, refund);
+            }
+            Fate::CaptureFails => {
+                self.flush();
+                let refund = RefundId(id.0);
+                self.in_order(id, OrderEvent::CaptureFailed { reason: "ch_secret ran out".into() });
+                self.in_order(id, OrderEvent::CancelRequested { refund });
+                self.in_order(id, OrderEvent::RefundSucceeded { refund, reference: None });
+                self.restock(id, refund);
+            }
+            Fate::OutOfStock
+            | Fate::Declined
+            | Fate::TimedOut
+            | Fate::CalledOff
+            | Fate::Paid
+            | Fate::WaitsInVain
+            | Fate::CalledOffWaiting
+            | Fate::ComesTooLate => {}
         }
         id
     }

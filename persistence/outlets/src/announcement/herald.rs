@@ -60,6 +60,8 @@ pub(super) struct Story {
     pending: Vec<Pending>,
     /// A caller asked for the end of its payment.
     called_off: bool,
+    /// The provider holds the money for us, and it is not ours yet.
+    is_authorized: bool,
     /// The money that was promised never came: what is given back is nothing.
     is_unpaid: bool,
 }
@@ -302,8 +304,8 @@ impl Herald {
             }
             OrderEvent::Placed { .. } => {
                 let total = story.total;
-                // Nothing to pay: no payment succeeded either.
-                if total.is_none_or(|total| total.amount > 0) {
+                // Nothing to pay: no payment succeeded either. Held for us: it has not succeeded yet.
+                if !story.is_authorized && total.is_none_or(|total| total.amount > 0) {
                     story.tell(id, Happened::PaymentSucceeded { payment, amount: total }, telling);
                 }
                 story.tell(id, Happened::OrderPaid { total }, telling);
@@ -348,8 +350,13 @@ impl Herald {
                     story.tell(id, Happened::OrderRefunded { refund, amount, refunded, in_full }, telling);
                 }
                 if pending.cancels {
-                    let reason =
-                        if story.is_unpaid { CancelReason::PaymentDeclined } else { CancelReason::Requested };
+                    let reason = if story.is_unpaid {
+                        CancelReason::PaymentDeclined
+                    } else {
+                        CancelReason::Requested
+                    };
+                    // Of an order that was never paid nothing more is said than this.
+                    is_off = story.is_unpaid;
                     story.tell(id, Happened::OrderCancelled { reason }, telling);
                 }
             }
@@ -362,14 +369,20 @@ impl Herald {
                 story.tell(id, Happened::OrderFulfilled { fulfilment: *fulfilment, units }, telling);
             }
             OrderEvent::Completed => story.tell(id, Happened::OrderCompleted, telling),
+            OrderEvent::PaymentAuthorized { .. } => story.is_authorized = true,
+            OrderEvent::PaymentCaptured => {
+                story.is_authorized = false;
+                let amount = story.total;
+                story.tell(id, Happened::PaymentSucceeded { payment, amount }, telling);
+            }
             OrderEvent::AuthorizationVoided => {
-                // The order was called off before the money was ours: none went back.
-                if let Some(at) = story.pending.iter().position(|pending| pending.cancels) {
-                    story.pending.swap_remove(at);
-                }
+                // The order was called off before the money was ours: none goes back.
+                is_off = true;
+                story.tell(id, Happened::PaymentFailed { payment, declined_retryable: None }, telling);
                 story.tell(id, Happened::OrderCancelled { reason: CancelReason::Requested }, telling);
             }
             OrderEvent::CaptureFailed { .. } => {
+                story.is_authorized = false;
                 story.is_unpaid = true;
                 story.tell(id, Happened::PaymentFailed { payment, declined_retryable: Some(true) }, telling);
             }
@@ -377,8 +390,7 @@ impl Herald {
             | OrderEvent::PaymentUnanswered
             | OrderEvent::PaymentDeferred { .. }
             | OrderEvent::PaymentResumed
-            | OrderEvent::PaymentAuthorized { .. }
-            | OrderEvent::PaymentCaptured
+            // Money that no order wanted is no order's payment.
             | OrderEvent::Noticed { .. }
             | OrderEvent::StrayFound { .. }
             | OrderEvent::StrayReturned { .. }
@@ -393,8 +405,8 @@ impl Herald {
         if is_off {
             // Nothing is ever said of it again.
             self.orders.remove(id);
-        } else if forgotten.has_pending() {
-            // What is asked for now is answered soon: its amount at least is worth keeping.
+        } else if forgotten.is_to_be_continued() {
+            // What is asked for now is answered soon, and what is promised now is kept or broken soon: worth keeping.
             self.orders.insert(id, forgotten);
         }
     }
@@ -412,8 +424,8 @@ impl Story {
         telling.tell(Subject::Order(id), self.sequence, happened);
     }
 
-    fn has_pending(&self) -> bool {
-        !self.pending.is_empty() || self.is_unpaid
+    fn is_to_be_continued(&self) -> bool {
+        !self.pending.is_empty() || self.called_off || self.is_authorized || self.is_unpaid
     }
 
     fn nothing(&self) -> Option<Money> {
