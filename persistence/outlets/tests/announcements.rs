@@ -119,12 +119,14 @@ const TOLD: [(Fate, &str); 18] = [
 ];
 
 fn in_a_word(happened: &Happened) -> String {
-    match happened {
-        Happened::OrderCancelled { reason } => format!("cancelled:{reason:?}"),
-        Happened::PaymentFailed { declined_retryable: Some(_), .. } => "failed:declined".into(),
-        Happened::PaymentFailed { declined_retryable: None, .. } => "failed:voided".into(),
-        other => other.kind().split('.').nth(1).unwrap().to_owned(),
+    let word = happened.kind().split('.').nth(1).unwrap();
+    if let Happened::OrderCancelled { reason } = happened {
+        return format!("{word}:{reason:?}");
     }
+    if let Happened::PaymentFailed { declined_retryable, .. } = happened {
+        return format!("{word}:{}", if declined_retryable.is_some() { "declined" } else { "voided" });
+    }
+    word.to_owned()
 }
 
 #[test]

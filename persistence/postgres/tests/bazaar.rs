@@ -325,6 +325,10 @@ impl Bazaar {
         if view.payment_state == PaymentState::Authorized && self.chance.coin() {
             return (key, Command::Order(self.about_authorized_money(&view, refund)));
         }
+        if view.payment_state == PaymentState::RequiresAction && self.chance.coin() {
+            let command = if self.chance.coin() { OrderCommand::Confirm } else { self.a_notice(&view) };
+            return (key, Command::Order(command));
+        }
         if self.waits_for_its_provider(&key) && self.chance.coin() {
             return (key, Command::Order(OrderCommand::ProviderReady));
         }
