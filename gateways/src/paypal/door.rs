@@ -105,9 +105,13 @@ pub(super) struct Door {
 }
 
 impl Door {
+    /// A door that believes the authorities which browsers do.
     pub(super) fn new(options: &Options) -> Result<Self, OptionsError> {
+        Self::believing(options, RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    }
+
+    pub(super) fn believing(options: &Options, roots: RootCertStore) -> Result<Self, OptionsError> {
         let failed = |error: &dyn std::fmt::Display| OptionsError::Client(error.to_string());
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(&error))?

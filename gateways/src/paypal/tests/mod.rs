@@ -7,6 +7,7 @@ mod faults;
 mod judged;
 mod listed;
 mod noticed;
+mod over_tls;
 
 use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::{Currency, Money};
