@@ -2,7 +2,7 @@
 against the schemas of Kubernetes and against schemas of our own for what others define, and checks what no schema can see: that
 selectors meet labels, that ports, keys, claims and accounts that are named exist, that pods fit the namespace's standard.
 
-Needs PyYAML, kubernetes-validate and jsonschema. What it does not do: ask a cluster. Nothing here has been applied."""
+With `--print DIRECTORY` it also writes what was resolved there, a file an overlay. Needs PyYAML, kubernetes-validate and jsonschema. What it does not do: ask a cluster. Nothing here has been applied."""
 
 import copy
 import json
@@ -263,8 +263,9 @@ def main():
             validate(thing, where)
         related(objects, where, set(secret[0]["stringData"]))
         count += len(objects)
-        if "--print" in sys.argv:
-            print(yaml.safe_dump_all(objects, sort_keys=False))
+        if sys.argv[1:2] == ["--print"]:
+            file = pathlib.Path(sys.argv[2]) / f"{directory.name}.yaml"
+            file.write_text(yaml.safe_dump_all(objects, sort_keys=False), encoding="utf-8")
     for file in sorted((ROOT / "deploy/argocd").glob("*.yaml")):
         for thing in load(file):
             validate(thing, f"argocd/{file.name}")

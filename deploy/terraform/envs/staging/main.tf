@@ -22,6 +22,7 @@ module "network" {
   source  = "../../modules/network"
   name    = local.name
   block   = local.block
+  zones   = ["${var.region}a", "${var.region}b", "${var.region}c"]
   key_arn = module.key.arn
 }
 

@@ -7,11 +7,6 @@ locals {
   public_block  = cidrsubnet(var.block, 4, 0)
   private_block = cidrsubnet(var.block, 2, 1)
   data_block    = cidrsubnet(var.block, 2, 2)
-  zones         = slice(data.aws_availability_zones.here.names, 0, 3)
-}
-
-data "aws_availability_zones" "here" {
-  state = "available"
 }
 
 resource "aws_vpc" "shop" {
@@ -32,26 +27,26 @@ resource "aws_internet_gateway" "way_out" {
 }
 
 resource "aws_subnet" "public" {
-  count             = length(local.zones)
+  count             = length(var.zones)
   vpc_id            = aws_vpc.shop.id
-  availability_zone = local.zones[count.index]
+  availability_zone = var.zones[count.index]
   cidr_block        = cidrsubnet(local.public_block, 2, count.index)
   # The label by which Kubernetes finds subnets for balancers.
   tags = { Name = "${var.name}-public-${count.index}", "kubernetes.io/role/elb" = "1" }
 }
 
 resource "aws_subnet" "private" {
-  count             = length(local.zones)
+  count             = length(var.zones)
   vpc_id            = aws_vpc.shop.id
-  availability_zone = local.zones[count.index]
+  availability_zone = var.zones[count.index]
   cidr_block        = cidrsubnet(local.private_block, 2, count.index)
   tags              = { Name = "${var.name}-private-${count.index}", "kubernetes.io/role/internal-elb" = "1" }
 }
 
 resource "aws_subnet" "data" {
-  count             = length(local.zones)
+  count             = length(var.zones)
   vpc_id            = aws_vpc.shop.id
-  availability_zone = local.zones[count.index]
+  availability_zone = var.zones[count.index]
   cidr_block        = cidrsubnet(local.data_block, 2, count.index)
   tags              = { Name = "${var.name}-data-${count.index}" }
 }
@@ -68,20 +63,20 @@ resource "aws_route" "public_out" {
 }
 
 resource "aws_route_table_association" "public" {
-  count          = length(local.zones)
+  count          = length(var.zones)
   subnet_id      = aws_subnet.public[count.index].id
   route_table_id = aws_route_table.public.id
 }
 
 # One for each zone: with a single one, the loss of its zone would cut payments off in the two others.
 resource "aws_eip" "nat" {
-  count  = length(local.zones)
+  count  = length(var.zones)
   domain = "vpc"
   tags   = { Name = "${var.name}-nat-${count.index}" }
 }
 
 resource "aws_nat_gateway" "private" {
-  count         = length(local.zones)
+  count         = length(var.zones)
   allocation_id = aws_eip.nat[count.index].id
   subnet_id     = aws_subnet.public[count.index].id
   tags          = { Name = "${var.name}-${count.index}" }
@@ -89,20 +84,20 @@ resource "aws_nat_gateway" "private" {
 }
 
 resource "aws_route_table" "private" {
-  count  = length(local.zones)
+  count  = length(var.zones)
   vpc_id = aws_vpc.shop.id
   tags   = { Name = "${var.name}-private-${count.index}" }
 }
 
 resource "aws_route" "private_out" {
-  count                  = length(local.zones)
+  count                  = length(var.zones)
   route_table_id         = aws_route_table.private[count.index].id
   destination_cidr_block = "0.0.0.0/0"
   nat_gateway_id         = aws_nat_gateway.private[count.index].id
 }
 
 resource "aws_route_table_association" "private" {
-  count          = length(local.zones)
+  count          = length(var.zones)
   subnet_id      = aws_subnet.private[count.index].id
   route_table_id = aws_route_table.private[count.index].id
 }
@@ -114,7 +109,7 @@ resource "aws_route_table" "data" {
 }
 
 resource "aws_route_table_association" "data" {
-  count          = length(local.zones)
+  count          = length(var.zones)
   subnet_id      = aws_subnet.data[count.index].id
   route_table_id = aws_route_table.data.id
 }

@@ -12,6 +12,15 @@ variable "block" {
   }
 }
 
+variable "zones" {
+  description = "Three zones, written down: asked for, a new one of the provider's could move every subnet."
+  type        = list(string)
+  validation {
+    condition     = length(var.zones) == 3
+    error_message = "Three zones: each block is cut for three, with one to spare."
+  }
+}
+
 variable "key_arn" {
   description = "The key that encrypts what is stored."
   type        = string
