@@ -70,7 +70,7 @@ FOREIGN = {
 }
 
 NAME = re.compile(r"\bdoorbuster_[a-z0-9_]*[a-z0-9]\b")
-RECORDED = re.compile(r"\bdoorbuster(?::[a-z0-9_]+)+")
+RECORDED = re.compile(r"(?<![/\w])doorbuster(?::[a-z0-9_]+)+")
 SELECTOR = re.compile(r"\b(doorbuster_[a-z0-9_]+)\{([^{}]*(?:\{[^{}]*\}[^{}]*)*?)\}")
 MATCHER = re.compile(r'([a-z_]+)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"')
 SAMPLE = re.compile(r"^([a-z_:]+)(?:\{(.*)\})? (\S+)$")
