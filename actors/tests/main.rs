@@ -12,6 +12,7 @@ mod harness;
 mod late_copies;
 mod memory;
 mod panics;
+mod payments;
 mod recovery;
 mod reservations;
 mod scarce_room;

@@ -52,7 +52,9 @@ pub enum HearError {
 pub enum ReconcileError {
     /// No such provider here.
     UnknownProvider,
-    /// The provider did not list its payments.
+    /// The provider is no service elsewhere, and keeps no books that could disagree.
+    KeepsNoBooks,
+    /// The provider did not list its payments, or is known not to answer.
     NoAnswer,
     /// The orders could not be listed.
     Refused(Refusal),
@@ -96,6 +98,9 @@ impl Engine {
         since: Timestamp,
     ) -> Result<Reconciliation, ReconcileError> {
         let desk = self.shared.desk(provider).ok_or(ReconcileError::UnknownProvider)?;
+        if !desk.provider().is_remote() {
+            return Err(ReconcileError::KeepsNoBooks);
+        }
         let now_ms = self.shared.host.wall_ms();
         let settling_ms = desk.provider().list_lag_ms().saturating_add(SETTLING_MS);
         // Orders first: a payment that is made while we look then has no order here, never the other way round.
@@ -106,6 +111,10 @@ impl Engine {
         let from = Timestamp(since.0.saturating_sub(CLOCKS_DIFFER_MS));
         let (mut records, mut after, mut complete) = (Vec::<PaymentRecord>::new(), None::<String>, true);
         loop {
+            // Whoever asks for a comparison is told so at once; orders find out when the provider is back.
+            if !desk.status().up {
+                return Err(ReconcileError::NoAnswer);
+            }
             desk.place().await;
             let listing = desk.provider().list(from, after.as_deref());
             let page = self.outside(listing).await.flatten().ok_or(ReconcileError::NoAnswer)?;
@@ -139,9 +148,11 @@ impl Engine {
                     let event = format!("reconciled:{}:{:?}", news.reference, news.standing).to_lowercase();
                     let deadline =
                         tokio::time::Instant::now().checked_add(self.shared.limits.payment_deadline);
+                    let before = self.version_of(id).await;
                     let told =
                         self.tell(event, news, deadline.unwrap_or_else(tokio::time::Instant::now)).await;
-                    finding.repaired = told.is_ok();
+                    // An order that was told the same before has done what it could, and it did not help.
+                    finding.repaired = told.is_ok() && self.version_of(id).await != before;
                 }
                 findings.push(finding);
             }
@@ -175,6 +186,10 @@ impl Engine {
                 Some(_) | None => return Ok(views),
             }
         }
+    }
+
+    async fn version_of(&self, order: OrderId) -> Option<u64> {
+        self.order(Access::Admin, order).await.ok().map(|view| view.version)
     }
 
     async fn tell(

@@ -33,6 +33,9 @@ const NEARLY_FREE: Duration = Duration::from_millis(200);
 /// How often to look whether the queue can go on, where nobody says so.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// After this an order that was let through does not come for its place any more.
+const UNCLAIMED: Duration = Duration::from_secs(30);
+
 /// How a provider has answered a call, as far as the desk minds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
@@ -53,6 +56,10 @@ struct State {
     pace: Pace,
     /// Orders that wait for the provider, by when their units were held; with since when, for the figures.
     waiting: BTreeMap<Position, (OrderId, Instant)>,
+    /// Orders that were let through and have yet to make their call, with its moment: their place in the pace is taken already.
+    let_through: BTreeMap<OrderId, Instant>,
+    /// Calls that are repeated until their answer is definite.
+    persisting: usize,
     /// Somebody sees to them.
     attended: bool,
 }
@@ -76,11 +83,44 @@ pub struct ProviderStatus {
     pub drain: Duration,
 }
 
+impl State {
+    /// Takes a waiting order's place in the pace, and its leave: its call comes only when its resumption is durable, and until then
+    /// the next would be let through for the same moment. Tells how long the others wait at least.
+    fn let_through(&mut self, order: OrderId, now: Instant) -> Duration {
+        // Who was called off at this very moment never comes for it.
+        self.let_through.retain(|_, at| now.saturating_duration_since(*at) < UNCLAIMED);
+        let closed = self.breaker.is_closed();
+        let _ = self.breaker.leave(now);
+        let at = self.pace.take(now);
+        self.let_through.insert(order, at);
+        // While one call finds out whether the provider is back, the others stay where they are. Without a pace, a moment's
+        // pause keeps the queue a queue.
+        if closed { Duration::from_millis(1) } else { PATIENCE }
+    }
+}
+
+/// A call that is repeated until its answer is definite; it counts for as long as this lives.
+pub(crate) struct Persisting<'a>(&'a Desk);
+
+impl Drop for Persisting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.persisting = state.persisting.saturating_sub(1);
+    }
+}
+
 impl Desk {
     pub(crate) fn new(provider: Arc<dyn PaymentProvider>) -> Self {
         let pace = provider.calls_per_second_max().filter(|_| !mutant::active(Mutant::IgnorePace));
         let pace = Pace::new(pace);
-        let state = State { breaker: Breaker::new(), pace, waiting: BTreeMap::new(), attended: false };
+        let state = State {
+            breaker: Breaker::new(),
+            pace,
+            waiting: BTreeMap::new(),
+            let_through: BTreeMap::new(),
+            persisting: 0,
+            attended: false,
+        };
         Self { provider, state: Mutex::new(state) }
     }
 
@@ -109,14 +149,18 @@ impl Desk {
         u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Takes a place for a call that a shopper waits for. `false`: not now, and nothing may be sent.
-    pub(crate) async fn place_soon(&self) -> bool {
+    /// Takes a place for an order's call that a shopper waits for, unless the order was let through with one. `false`: not now, and
+    /// nothing may be sent.
+    pub(crate) async fn place_soon(&self, order: OrderId) -> bool {
         let at = {
             let (mut state, now) = (self.state.lock(), Instant::now());
-            if state.pace.wait(now) >= PATIENCE || state.breaker.leave(now) != Leave::Ask {
-                return false;
+            match state.let_through.remove(&order) {
+                Some(at) => at,
+                None if state.pace.wait(now) >= PATIENCE || state.breaker.leave(now) != Leave::Ask => {
+                    return false;
+                }
+                None => state.pace.take(now),
             }
-            state.pace.take(now)
         };
         tokio::time::sleep_until(at).await;
         true
@@ -137,6 +181,14 @@ impl Desk {
                 return;
             }
         }
+    }
+
+    /// Says that a call will be repeated until its answer is definite.
+    pub(crate) fn persist(&self) -> Persisting<'_> {
+        let mut state = self.state.lock();
+        state.persisting = state.persisting.saturating_add(1);
+        drop(state);
+        Persisting(self)
     }
 
     /// Notes how a call ended.
@@ -186,6 +238,8 @@ impl Desk {
                 let wait = state.pace.wait(now);
                 match state.breaker.would(now) {
                     Leave::Wait(until) => until.saturating_duration_since(now).max(LOOK_AGAIN),
+                    // Orders that were asked about already find out whether it is over; those that were not stay untouched.
+                    Leave::Ask if !state.breaker.is_closed() && state.persisting > 0 => LOOK_AGAIN,
                     Leave::Ask if wait > NEARLY_FREE => {
                         wait.saturating_sub(NEARLY_FREE).max(Duration::from_millis(1))
                     }
@@ -197,11 +251,10 @@ impl Desk {
                             state.attended = false;
                             return;
                         };
+                        let pause = state.let_through(order, now);
                         let ready = Body::Internal(Command::Order(OrderCommand::ProviderReady));
                         shared.post(Parcel::new(EntityKey::Order(order), ready));
-                        // While one call finds out whether the provider is back, the others stay where they are. With a pace,
-                        // the order's own call takes a place soon; without one, a moment's pause keeps the queue a queue.
-                        if state.breaker.is_closed() { Duration::from_millis(1) } else { PATIENCE }
+                        pause
                     }
                 }
             };

@@ -186,7 +186,7 @@ impl Caller {
 
     /// One try, for a shopper who waits: `Unknown` where the provider is not to be asked now.
     async fn soon<T: Outcome>(&self, name: &'static str, call: impl Fn() -> Answering<T>) -> Option<T> {
-        if !self.desk.place_soon().await {
+        if !self.desk.place_soon(self.order).await {
             return Some(T::UNKNOWN);
         }
         self.once(name, &call).await
@@ -198,6 +198,7 @@ impl Caller {
         name: &'static str,
         call: impl Fn() -> Answering<T>,
     ) -> Option<T> {
+        let _persists = self.desk.persist();
         let mut tries = 0;
         loop {
             self.desk.place().await;

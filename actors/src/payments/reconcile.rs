@@ -236,3 +236,6 @@ fn name(standing: Standing) -> &'static str {
         Standing::Cancelled => "cancelled",
     }
 }
+
+#[cfg(test)]
+mod tests;

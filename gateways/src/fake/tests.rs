@@ -1,7 +1,7 @@
 //! Promises of the provider `fake`, one row each. The clock is tokio's paused one: it advances, nothing sleeps.
 
 use super::*;
-use doorbuster_engine::identity::OrderId;
+use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::Currency;
 
 fn request(method: &str) -> ChargeRequest {
@@ -10,11 +10,16 @@ fn request(method: &str) -> ChargeRequest {
         order: OrderId(7),
         amount: Money::new(1999, Currency::GBP),
         method: method.into(),
+        asked_at: Timestamp(0),
     }
 }
 
 fn name(outcome: &ChargeOutcome) -> &'static str {
     match outcome {
+        ChargeOutcome::Authorized { reference } => {
+            assert_eq!(reference, "fake_charge_ord_7:charge", "the reference follows from the key");
+            "authorized"
+        }
         ChargeOutcome::Captured { reference } => {
             assert_eq!(reference, "fake_charge_ord_7:charge", "the reference follows from the key");
             "captured"
@@ -23,6 +28,14 @@ fn name(outcome: &ChargeOutcome) -> &'static str {
         ChargeOutcome::Declined { retryable: false, .. } => "declined",
         ChargeOutcome::ActionRequired { .. } => "action",
         ChargeOutcome::Unknown => "unknown",
+    }
+}
+
+fn capture_name(outcome: &CaptureOutcome) -> &'static str {
+    match outcome {
+        CaptureOutcome::Captured => "captured",
+        CaptureOutcome::Lost { .. } => "lost",
+        CaptureOutcome::Unknown => "unknown",
     }
 }
 
@@ -46,10 +59,12 @@ async fn check(table: &str) {
                 step.split_once("->").map_or((step, ""), |(step, want)| (step.trim(), want.trim()));
             let reference = reference_of(&request);
             let seen = match step {
-                "charge" => name(&fake.charge(&request).await),
+                "charge" => name(&fake.authorize(&request).await),
                 "confirm" => name(&fake.confirm(&request, &reference).await),
                 "confirm other" => name(&fake.confirm(&request, "fake_charge_other").await),
-                "look up" => name(&fake.look_up(&request).await),
+                "look up" => name(&fake.look_up(&request, None).await),
+                "capture" => capture_name(&fake.capture(&request, &reference).await),
+                "capture other" => capture_name(&fake.capture(&request, "fake_charge_other").await),
                 "void" => void_name(&fake.void(&request, Some(&reference)).await),
                 "refund" => match fake.refund(&request, &reference, "k", request.amount).await {
                     RefundOutcome::Refunded { .. } => "refunded",
@@ -57,7 +72,7 @@ async fn check(table: &str) {
                     RefundOutcome::Unknown => "unknown",
                 },
                 "ask" => {
-                    drop(fake.charge(&request));
+                    drop(fake.authorize(&request));
                     ""
                 }
                 "restart" => {
@@ -88,6 +103,11 @@ async fn each_method_does_what_its_name_says_however_often_it_is_asked() {
         slow            | charge -> captured | charge -> captured  | look up -> captured
         slow            | ask | +1999 | look up -> unknown | +1 | look up -> captured
         timeout         | charge -> unknown  | look up -> captured | confirm -> captured | refund -> refunded
+        authorize       | charge -> authorized | charge -> authorized | look up -> authorized | confirm -> authorized
+        authorize       | charge -> authorized | capture other -> lost | capture -> captured | capture -> captured | charge -> captured | look up -> captured | refund -> refunded
+        ok              | charge -> captured | capture -> captured | look up -> captured
+        requires_action | charge -> action   | capture -> lost | confirm -> captured | capture -> captured
+        declined        | charge -> declined | capture -> lost
         ",
     )
     .await;
@@ -107,6 +127,9 @@ async fn a_voided_charge_never_succeeds_and_a_captured_one_is_never_voided() {
         slow            | ask | +1999 | void -> voided   | +1 | look up -> declined | charge -> declined
         slow            | ask | +2000 | void -> too late | look up -> captured
         timeout         | ask | void -> too late | look up -> captured
+        authorize       | charge -> authorized | void -> voided | capture -> lost | look up -> declined | charge -> declined | void -> voided
+        authorize       | charge -> authorized | capture -> captured | void -> too late | look up -> captured
+        authorize       | void -> voided     | charge -> declined
         ",
     )
     .await;
@@ -123,6 +146,8 @@ async fn a_restart_changes_no_answer_that_the_engine_has_written_down() {
         declined        | charge -> declined | restart | look up -> declined | void -> voided
         requires_action | charge -> action | restart | look up -> action | confirm -> captured
         requires_action | charge -> action | restart | void -> voided | confirm -> declined
+        authorize       | charge -> authorized | restart | look up -> authorized | capture -> captured
+        authorize       | charge -> authorized | capture -> captured | restart | refund -> refunded
         ",
     )
     .await;
@@ -133,12 +158,12 @@ async fn slow_and_timeout_take_as_long_as_the_options_say() {
     let fake = Fake::new(Options { slow_ms: 30, timeout_ms: 70 });
     for (method, expected_ms) in [("ok", 0), ("slow", 30), ("timeout", 70)] {
         let before = Instant::now();
-        fake.charge(&request(method)).await;
+        fake.authorize(&request(method)).await;
         assert_eq!(before.elapsed(), Duration::from_millis(expected_ms), "{method}");
     }
     let before = Instant::now();
     let given_up =
-        tokio::time::timeout(Duration::from_secs(10), Fake::default().charge(&request("timeout"))).await;
+        tokio::time::timeout(Duration::from_secs(10), Fake::default().authorize(&request("timeout"))).await;
     assert!(
         given_up.is_err() && before.elapsed() == Duration::from_secs(10),
         "a caller's deadline comes first"
@@ -148,7 +173,7 @@ async fn slow_and_timeout_take_as_long_as_the_options_say() {
 #[tokio::test(start_paused = true)]
 async fn a_void_during_a_slow_charge_wins() {
     let fake = Fake::default();
-    let charge = tokio::spawn(fake.charge(&request("slow")));
+    let charge = tokio::spawn(fake.authorize(&request("slow")));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(fake.void(&request("slow"), None).await, VoidOutcome::Voided);
     assert_eq!(name(&charge.await.unwrap()), "declined");

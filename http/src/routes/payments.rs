@@ -91,8 +91,12 @@ pub(crate) async fn reconcile(mut call: Call) -> Result<HttpResponse, Problem> {
             let message = format!("this engine has no payment provider `{}`", request.provider);
             Err(Problem::field("/provider", "unknown_provider", message))
         }
+        Err(ReconcileError::KeepsNoBooks) => {
+            let message = format!("`{}` is built in and keeps no books of its own", request.provider);
+            Err(Problem::field("/provider", "keeps_no_books", message))
+        }
         Err(ReconcileError::NoAnswer) => {
-            let detail = "the provider did not list its payments; nothing was compared";
+            let detail = "the provider does not list its payments now; nothing was compared";
             Err(Problem::new(Code::PaymentUnavailable, detail).after(UNPROVED_RETRY_MS))
         }
         Err(ReconcileError::Refused(refusal)) => Err(refusal.into()),
