@@ -200,6 +200,28 @@ pub struct PaymentPage {
     pub next: Option<String>,
 }
 
+/// What a provider says to whoever sets it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkup {
+    /// Whether it takes our calls.
+    pub standing: CheckupStanding,
+    /// Its clock when it answered, in seconds since the Unix epoch, where it told.
+    pub clock_s: Option<i64>,
+    /// Whether its webhooks can be proved with what is configured.
+    pub proves_notices: bool,
+}
+
+/// Whether a provider takes our calls. The texts are safe to show and say what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckupStanding {
+    /// It answered, and our credentials are good.
+    Accepted,
+    /// It refuses us, and will until somebody changes something.
+    Refused(String),
+    /// It did not answer, or not now.
+    Unanswered(String),
+}
+
 /// A provider's answer on its way.
 pub type Answering<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -222,6 +244,12 @@ pub trait PaymentProvider: Send + Sync {
     /// Calls a second that we allow ourselves; `None`: as many as we like.
     fn calls_per_second_max(&self) -> Option<u32> {
         None
+    }
+
+    /// Asks the cheapest thing that only good credentials are answered: for whoever sets it up, never while selling.
+    fn check_up(&self) -> Answering<Checkup> {
+        let standing = CheckupStanding::Accepted;
+        Box::pin(std::future::ready(Checkup { standing, clock_s: None, proves_notices: false }))
     }
 
     /// Asks for the money.

@@ -42,8 +42,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
-    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Notice, NoticeError, PaymentPage,
-    PaymentProvider, RefundOutcome, VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Checkup, CheckupStanding, Notice, NoticeError,
+    PaymentPage, PaymentProvider, RefundOutcome, VoidOutcome,
 };
 
 pub use options::{Options, OptionsError};
@@ -89,6 +89,35 @@ fn wall_clock_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+impl Account {
+    async fn check_up(&self) -> Checkup {
+        let (standing, clock_s) = match self.wire.knock().await {
+            Ok((status, clock_s)) => (standing_of(status.as_u16()), clock_s),
+            Err(why) => (CheckupStanding::Unanswered(why), None),
+        };
+        Checkup { standing, clock_s, proves_notices: !self.webhook_secrets.is_empty() }
+    }
+}
+
+fn standing_of(status: u16) -> CheckupStanding {
+    match status {
+        200 => CheckupStanding::Accepted,
+        401 => CheckupStanding::Refused(
+            "Stripe does not accept the secret key: it was rolled, or belongs to another account; take the one of \
+             https://dashboard.stripe.com/apikeys"
+                .to_owned(),
+        ),
+        403 => CheckupStanding::Refused(
+            "the restricted key may not read payment intents: give it write access to payment intents and refunds, and read \
+             access to charges"
+                .to_owned(),
+        ),
+        404 => CheckupStanding::Refused("Stripe's API is not at the base that is configured".to_owned()),
+        429 => CheckupStanding::Unanswered("Stripe says that the account asks too often (429)".to_owned()),
+        other => CheckupStanding::Unanswered(format!("Stripe answered {other}")),
+    }
+}
+
 impl PaymentProvider for Stripe {
     fn name(&self) -> &'static str {
         "stripe"
@@ -96,6 +125,11 @@ impl PaymentProvider for Stripe {
 
     fn calls_per_second_max(&self) -> Option<u32> {
         Some(self.calls_per_second_max)
+    }
+
+    fn check_up(&self) -> Answering<Checkup> {
+        let account = Arc::clone(&self.account);
+        Box::pin(async move { account.check_up().await })
     }
 
     fn authorize(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {

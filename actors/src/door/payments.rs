@@ -1,6 +1,7 @@
 //! Payments from outside a sale: what providers tell unasked, how they stand, and whether their books agree with ours.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use doorbuster_engine::answer::{Answer, Missing, Refusal};
 use doorbuster_engine::identity::{OrderId, Timestamp};
@@ -14,6 +15,9 @@ use crate::types::{Access, OrderFilter};
 
 /// Most payments one comparison reads; a longer list is compared in part, and says so.
 const PAYMENTS_MAX: usize = 200_000;
+
+/// How long a provider may take for one page of its list: PayPal's takes dozens of requests.
+const PAGE_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Orders are compared only where they are this much older than the comparison: what is under way agrees later.
 const SETTLING_MS: u64 = 60_000;
@@ -81,7 +85,10 @@ impl Engine {
     ) -> Result<Heard, HearError> {
         let desk = self.shared.desk(provider).ok_or(HearError::UnknownProvider)?;
         let proving = desk.provider().notice(header, body, self.shared.host.wall_ms());
-        let proved = self.outside(proving).await.unwrap_or(Err(NoticeError::Unproved));
+        let proved = self
+            .outside(proving, self.shared.limits.payment_deadline)
+            .await
+            .unwrap_or(Err(NoticeError::Unproved));
         let Notice { event, kind, news } = proved.map_err(HearError::NotGenuine)?;
         let Some(news) = news else { return Ok(Heard::NotOurs { kind }) };
         match self.tell(event, news, deadline).await {
@@ -117,7 +124,8 @@ impl Engine {
             }
             desk.place().await;
             let listing = desk.provider().list(from, after.as_deref());
-            let page = self.outside(listing).await.flatten().ok_or(ReconcileError::NoAnswer)?;
+            let page =
+                self.outside(listing, PAGE_DEADLINE).await.flatten().ok_or(ReconcileError::NoAnswer)?;
             records.extend(page.data);
             after = page.next;
             if after.is_none() {
@@ -205,10 +213,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs a provider's call where its sockets live; `None` if it panicked.
-    async fn outside<T: Send + 'static>(&self, call: Answering<T>) -> Option<T> {
+    /// Runs a provider's call where its sockets live; `None` if it panicked or took longer.
+    async fn outside<T: Send + 'static>(&self, call: Answering<T>, deadline: Duration) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
-        let deadline = self.shared.limits.payment_deadline;
         self.shared.host.spawn(Box::pin(async move {
             if let Ok(answer) = tokio::time::timeout(deadline, call).await {
                 let _ = sender.send(answer);

@@ -173,6 +173,22 @@ impl Door {
         sent(call.path, request).await
     }
 
+    /// Asks for an access token of its own: PayPal's status and its clock, or why there was no answer.
+    pub(super) async fn knock(&self) -> Result<(StatusCode, Option<i64>), String> {
+        let response = self.token_request().send().await.map_err(|error| rooted(&error))?;
+        let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+        let clock = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        Ok((response.status(), clock.map(|clock| clock.timestamp().as_second())))
+    }
+
+    fn token_request(&self) -> RequestBuilder {
+        self.client
+            .post(format!("{}{TOKEN_PATH}", self.base))
+            .basic_auth(&self.client_id, Some(&self.client_secret))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body("grant_type=client_credentials")
+    }
+
     /// The access token, fetched where there is none, where it ends soon, or where it is the one that was refused.
     async fn token(&self, refused: Option<&str>) -> Result<Arc<str>, Failed> {
         // Held while fetching: whoever comes meanwhile waits for this token instead of fetching another.
@@ -185,15 +201,8 @@ impl Door {
         }
         *held = None;
         let asked_at = Instant::now();
-        let path = "/v1/oauth2/token";
-        let request = self
-            .client
-            .post(format!("{}{path}", self.base))
-            .basic_auth(&self.client_id, Some(&self.client_secret))
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .body("grant_type=client_credentials");
-        let response = sent(path, request).await?;
-        let body = match classified(path, response).await {
+        let response = sent(TOKEN_PATH, self.token_request()).await?;
+        let body = match classified(TOKEN_PATH, response).await {
             Ok(body) => body,
             Err(Failed::Refused(refusal)) => {
                 tracing::error!(issue = refusal.issue(), "PayPal gives no access token: {CREDENTIALS}");
@@ -215,8 +224,11 @@ impl Door {
     }
 }
 
+/// Where access tokens are had.
+const TOKEN_PATH: &str = "/v1/oauth2/token";
+
 /// What to do about refused credentials.
-const CREDENTIALS: &str =
+pub(super) const CREDENTIALS: &str =
     "check client id and secret, and that the app is of the same kind (live or sandbox) as the API base";
 
 async fn sent(path: &str, request: RequestBuilder) -> Result<Response, Failed> {

@@ -47,8 +47,8 @@ use std::time::Duration;
 use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
-    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Notice, NoticeError, PaymentPage,
-    PaymentProvider, RefundOutcome, VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Checkup, CheckupStanding, Notice, NoticeError,
+    PaymentPage, PaymentProvider, RefundOutcome, VoidOutcome,
 };
 use reqwest::Url;
 
@@ -170,6 +170,27 @@ struct Core {
     options: Options,
 }
 
+impl Core {
+    async fn check_up(&self) -> Checkup {
+        let (standing, clock_s) = match self.door.knock().await {
+            Ok((status, clock_s)) => (standing_of(status.as_u16()), clock_s),
+            Err(why) => (CheckupStanding::Unanswered(why), None),
+        };
+        Checkup { standing, clock_s, proves_notices: self.options.webhook_id.is_some() }
+    }
+}
+
+fn standing_of(status: u16) -> CheckupStanding {
+    match status {
+        200 => CheckupStanding::Accepted,
+        400 | 401 | 403 => {
+            CheckupStanding::Refused(format!("PayPal gives no access token: {}", door::CREDENTIALS))
+        }
+        404 => CheckupStanding::Refused("PayPal's API is not at the base that is configured".to_owned()),
+        other => CheckupStanding::Unanswered(format!("PayPal answered {other}")),
+    }
+}
+
 impl fmt::Debug for PayPal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PayPal").field("options", &self.core.options).finish_non_exhaustive()
@@ -231,6 +252,11 @@ impl PaymentProvider for PayPal {
 
     fn calls_per_second_max(&self) -> Option<u32> {
         Some(self.core.options.calls_per_second_max)
+    }
+
+    fn check_up(&self) -> Answering<Checkup> {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move { core.check_up().await })
     }
 
     fn authorize(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -123,6 +123,17 @@ impl Wire {
         let call = Call { wire: self, replayed: AtomicBool::new(false) };
         let object = request.send(&call).await?;
         Ok(Answer { object, replayed: call.replayed.load(Ordering::Relaxed) })
+    }
+
+    /// Asks for nothing but whether it may ask: Stripe's status and its clock, or why there was no answer.
+    pub(super) async fn knock(&self) -> Result<(StatusCode, Option<i64>), String> {
+        let asked = RequestBuilder::new(StripeMethod::Get, "/payment_intents?limit=1");
+        let request = self.request(&asked, None).ok_or("the request cannot be written")?;
+        let exchange = tokio::time::timeout(self.timeout, self.exchange(request));
+        let (status, headers, _) = exchange.await.map_err(|_| "no answer in time".to_owned())??;
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let clock = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        Ok((status, clock.map(|clock| clock.timestamp().as_second())))
     }
 
     fn request(&self, asked: &RequestBuilder, key: Option<&IdempotencyKey>) -> Option<Request<Full<Bytes>>> {

@@ -1,4 +1,10 @@
 //! `doorbuster doctor`: is this machine fit to serve? Each check says what it saw and what to do.
+//!
+//! What stands on this machine, Postgres and Redis are looked at here, payment providers in `payments`, the rescue copy in
+//! `rescue`.
+
+mod payments;
+mod rescue;
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -17,6 +23,9 @@ use doorbuster_postgres::settings::DatabaseSettings;
 use serde::Serialize;
 
 use super::outlets::RedisArguments;
+use super::payments::PaymentArguments;
+use super::rescue::RescueArguments;
+use super::serve::DurabilityChoice;
 use super::{Failure, database};
 
 /// Check that this machine is fit to serve.
@@ -36,6 +45,15 @@ pub struct DoctorArguments {
     /// The Redis to be given to serve, if any
     #[command(flatten)]
     pub redis: RedisArguments,
+    /// What an acknowledgement is to mean: `replicated` needs the rescue copy
+    #[arg(long, env = "DOORBUSTER_DURABILITY", value_enum, default_value = "local")]
+    pub durability: DurabilityChoice,
+    /// The rescue copy to be given to serve, if any
+    #[command(flatten)]
+    pub rescue: RescueArguments,
+    /// The payment providers to be given to serve, if any
+    #[command(flatten)]
+    pub payments: PaymentArguments,
     /// Report as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -58,12 +76,12 @@ struct Check {
     name: &'static str,
     finding: Finding,
     seen: String,
-    remedy: &'static str,
+    remedy: String,
 }
 
 impl Check {
-    fn new(name: &'static str, finding: Finding, seen: impl Into<String>, remedy: &'static str) -> Self {
-        let remedy = if finding == Finding::Good { "" } else { remedy };
+    fn new(name: &'static str, finding: Finding, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let remedy = if finding == Finding::Good { String::new() } else { remedy.into() };
         Self { name, finding, seen: seen.into(), remedy }
     }
 }
@@ -78,6 +96,8 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, Failure> {
     if let Some(settings) = database::settings(arguments.database_url.as_deref())? {
         checks.push(postgres(settings)?);
     }
+    checks.extend(rescue::look(arguments)?);
+    checks.extend(payments::look(&arguments.payments)?);
     checks.extend(redis(&arguments.redis));
     let bad = checks.iter().any(|check| check.finding == Finding::Bad);
     if arguments.json {
@@ -92,7 +112,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, Failure> {
                 Finding::Warning => "warning",
                 Finding::Bad => "FAILED",
             };
-            table.add_row([check.name, sign, &check.seen, check.remedy]);
+            table.add_row([check.name, sign, &check.seen, &check.remedy]);
         }
         println!("{table}");
         println!("{}", if bad { "Not fit to serve yet." } else { "Fit to serve." });

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn doorbuster(arguments: &[&str]) -> Command {
@@ -15,7 +16,11 @@ fn clean(mut command: Command, arguments: &[&str]) -> Command {
     // The tests' own settings must not depend on the shell they are run from.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("DOORBUSTER_") || name == "DATABASE_URL" || name == "REDIS_URL" {
+        if name.starts_with("DOORBUSTER_")
+            || name == "DATABASE_URL"
+            || name == "REDIS_URL"
+            || name.starts_with("STRIPE_")
+        {
             command.env_remove(&*name);
         }
     }
@@ -42,6 +47,7 @@ fn refused(arguments: &[&str], code: i32, words: &[&str]) {
 pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) address: String,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Served {
@@ -75,8 +81,12 @@ impl Served {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let serving = lines.by_ref().map_while(Result::ok).any(|line| line.contains("\"serving\""));
         assert!(serving, "it serves");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&log);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
+        });
+        Self { child, address, log }
     }
 
     /// Sends a request; status and body.
@@ -91,6 +101,11 @@ impl Served {
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         (status, answer.split("\r\n\r\n").nth(1).unwrap_or("").to_owned())
+    }
+
+    /// What it has logged since it serves.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -338,8 +353,6 @@ fn what_is_limited_before_redis_answers_is_counted_from_the_first_request() {
 /// -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE`.
 #[test]
 fn a_certificate_makes_it_speak_tls_and_http_1_only() {
-    use std::sync::Arc;
-
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
     let (certificate, key) = (files.join("certificate.pem"), files.join("key.pem"));
     let directory = tempfile::tempdir().unwrap();

@@ -12,8 +12,12 @@ mod limits;
 mod openapi;
 mod orders;
 mod outside;
+mod payments;
 mod races;
 mod reservations;
 mod service;
 mod sockets;
 mod streams;
+#[cfg(feature = "stripe")]
+mod stripe;
+mod till;
