@@ -241,6 +241,12 @@ pub trait PaymentProvider: Send + Sync {
         true
     }
 
+    /// How many requests the service has answered so far with anything but an error of its own. An `Unknown` beside a growing
+    /// count is one payment's trouble, not an outage. `None`: nobody counts, and every `Unknown` counts as no answer.
+    fn answers(&self) -> Option<u64> {
+        None
+    }
+
     /// Calls a second that we allow ourselves; `None`: as many as we like.
     fn calls_per_second_max(&self) -> Option<u32> {
         None

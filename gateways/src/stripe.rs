@@ -123,6 +123,10 @@ impl PaymentProvider for Stripe {
         "stripe"
     }
 
+    fn answers(&self) -> Option<u64> {
+        Some(self.account.wire.answers())
+    }
+
     fn calls_per_second_max(&self) -> Option<u32> {
         Some(self.calls_per_second_max)
     }

@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// are at the door are not behind all of them.
 const NEARLY_FREE: Duration = Duration::from_millis(200);
 
+/// How long waiting orders leave it to others to find out whether the provider is back: two of the longest pauses between tries.
+const GIVES_WAY: Duration = Duration::from_secs(60);
+
 /// How often to look whether the queue can go on, where nobody says so.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -231,6 +234,7 @@ impl Desk {
 
     /// Lets waiting orders through, one after another, until none is left.
     async fn attend(&self, shared: &Arc<Shared>) {
+        let mut gave_way = Duration::ZERO;
         loop {
             let pause = {
                 let mut state = self.state.lock();
@@ -238,8 +242,14 @@ impl Desk {
                 let wait = state.pace.wait(now);
                 match state.breaker.would(now) {
                     Leave::Wait(until) => until.saturating_duration_since(now).max(LOOK_AGAIN),
-                    // Orders that were asked about already find out whether it is over; those that were not stay untouched.
-                    Leave::Ask if !state.breaker.is_closed() && state.persisting > 0 => LOOK_AGAIN,
+                    // Orders that were asked about already find out whether it is over; those that were not stay untouched. If
+                    // those can't tell for long, it may be their own trouble.
+                    Leave::Ask
+                        if !state.breaker.is_closed() && state.persisting > 0 && gave_way < GIVES_WAY =>
+                    {
+                        gave_way = gave_way.saturating_add(LOOK_AGAIN);
+                        LOOK_AGAIN
+                    }
                     Leave::Ask if wait > NEARLY_FREE => {
                         wait.saturating_sub(NEARLY_FREE).max(Duration::from_millis(1))
                     }
@@ -251,6 +261,7 @@ impl Desk {
                             state.attended = false;
                             return;
                         };
+                        gave_way = Duration::ZERO;
                         let pause = state.let_through(order, now);
                         let ready = Body::Internal(Command::Order(OrderCommand::ProviderReady));
                         shared.post(Parcel::new(EntityKey::Order(order), ready));

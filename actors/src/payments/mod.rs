@@ -217,8 +217,15 @@ impl Caller {
             return None;
         }
         let began = tokio::time::Instant::now();
-        let outcome = tokio::time::timeout(self.deadline, call()).await.unwrap_or(T::UNKNOWN);
-        self.desk.heard(if outcome.is_definite() { Heard::Answered } else { Heard::Nothing });
+        let answers = self.provider().answers();
+        let answer = tokio::time::timeout(self.deadline, call()).await.ok();
+        // A payment that its provider still examines is asked about again and again, and is no outage.
+        let answered = match &answer {
+            Some(outcome) => outcome.is_definite() || self.provider().answers() > answers,
+            None => false,
+        };
+        self.desk.heard(if answered { Heard::Answered } else { Heard::Nothing });
+        let outcome = answer.unwrap_or(T::UNKNOWN);
         let provider = self.desk.name();
         metrics::histogram!("doorbuster_payment_call_duration_seconds", "provider" => provider, "call" => name)
             .record(began.elapsed());

@@ -4,6 +4,7 @@
 //! more; (3) what is neither PayPal's answer nor PayPal's refusal is [`Failed::Silent`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -102,6 +103,8 @@ pub(super) struct Door {
     client_id: String,
     client_secret: String,
     token: Mutex<Option<Token>>,
+    /// Requests that PayPal answered with anything but an error of its own.
+    answers: AtomicU64,
 }
 
 impl Door {
@@ -133,6 +136,7 @@ impl Door {
             client_id: options.client_id.clone(),
             client_secret: options.client_secret.clone(),
             token: Mutex::new(None),
+            answers: AtomicU64::new(0),
         })
     }
 
@@ -158,7 +162,16 @@ impl Door {
             let fresh = self.token(Some(&token)).await?;
             response = self.once(call, &fresh).await?;
         }
-        classified(call.path, response).await
+        let answer = classified(call.path, response).await;
+        if matches!(answer, Ok(_) | Err(Failed::Refused(_))) {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    /// How many requests PayPal has answered with anything but an error of its own.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     async fn once(&self, call: &Call<'_>, token: &str) -> Result<Response, Failed> {

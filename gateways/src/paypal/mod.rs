@@ -250,6 +250,10 @@ impl PaymentProvider for PayPal {
         "paypal"
     }
 
+    fn answers(&self) -> Option<u64> {
+        Some(self.core.door.answers())
+    }
+
     fn calls_per_second_max(&self) -> Option<u32> {
         Some(self.core.options.calls_per_second_max)
     }

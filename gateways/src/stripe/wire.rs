@@ -10,7 +10,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,6 +73,8 @@ pub(super) struct Wire {
     base: String,
     authorization: HeaderValue,
     timeout: Duration,
+    /// Requests that Stripe answered with anything but an error of its own.
+    answers: AtomicU64,
 }
 
 /// One call: what its answer's headers say has no place in the trait's return value.
@@ -100,7 +102,12 @@ impl Wire {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        Some(Self { client, base, authorization, timeout })
+        Some(Self { client, base, authorization, timeout, answers: AtomicU64::new(0) })
+    }
+
+    /// How many requests Stripe has answered with anything but an error of its own.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
     }
 
     /// Asks for an object, of which as much is read as `T` names.
@@ -193,6 +200,9 @@ impl StripeClient for Call<'_> {
                 return Err(Failure::Unanswered);
             }
         };
+        if status.is_success() || matches!(status.as_u16(), 400 | 402 | 404) {
+            self.wire.answers.fetch_add(1, Ordering::Relaxed);
+        }
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let replayed = header("idempotent-replayed") == "true";
         self.replayed.store(replayed, Ordering::Relaxed);
