@@ -55,8 +55,7 @@ impl Account {
         let since = (self.clock)().checked_div(1_000)?.saturating_sub(SEARCH_LAG_S);
         let mut after: Option<String> = None;
         for _ in 0..PAGES_MAX {
-            let list = list_since(since, after.take());
-            let found: Page<Found> = self.page(list.build()).await?;
+            let found: Page<Found> = self.page(list_since(since, after.take()).build()).await?;
             names.extend(
                 found.data.iter().filter(|intent| is_of(intent, request)).map(|intent| intent.id.clone()),
             );

@@ -59,8 +59,7 @@ impl Account {
             return Err(NoticeError::NotConfigured);
         }
         let signed_at = prove(&self.webhook_secrets, header.unwrap_or_default(), body)?;
-        let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
-        let age_s = now_s.saturating_sub(signed_at);
+        let age_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX).saturating_sub(signed_at);
         if !(-AGE_S_MAX..=AGE_S_MAX).contains(&age_s) {
             return Err(NoticeError::Stale { age_s, allowed_s: AGE_S_MAX });
         }

@@ -9,7 +9,8 @@ use hyper::Uri;
 const API_BASE: &str = "https://api.stripe.com";
 
 /// Calls a second in live mode unless said otherwise. Stripe allows 100 over all of its API together; the rest is left to
-/// whatever else the merchant runs on the account. Each endpoint by itself allows 25 until Stripe raises it on request.
+/// whatever else the merchant runs on the account. Each endpoint by itself allows 25 until Stripe raises it on request: what
+/// is beyond is answered 429 and asked again. Source: <https://docs.stripe.com/rate-limits>.
 const LIVE_CALLS_PER_SECOND: u32 = 80;
 
 /// Calls a second in test mode unless said otherwise: Stripe allows 25.
@@ -21,7 +22,7 @@ const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// How to reach one Stripe account.
 #[derive(Clone)]
 pub struct Options {
-    /// `sk_live_…`, `sk_test_…`, or a restricted `rk_…` that may write payment intents and refunds and read charges.
+    /// `sk_live_…`, `sk_test_…`, or a restricted `rk_…` that may write payment intents, charges and refunds.
     pub secret_key: String,
     /// What proves that a webhook is Stripe's, `whsec_…`. Two while one replaces the other; none, and webhooks are refused.
     pub webhook_secrets: Vec<String>,

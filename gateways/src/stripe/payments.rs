@@ -61,13 +61,13 @@ impl Account {
             Err(reason) => return declined((reason, false)),
         };
         if self.is_old(request) {
-            return self.from_the_books(request).await;
+            return self.settle_by_the_books(request).await;
         }
         match self.create(request, amount).await {
             Ok(Answer { object, replayed: false }) => self.settle(request, object).await,
             Ok(Answer { object, replayed: true }) => self.retrieve_and_settle(request, &object.id).await,
             Err(Failure::Refused(status, refusal)) => self.refused(request, status, &refusal).await,
-            Err(Failure::KeySpent) => self.from_the_books(request).await,
+            Err(Failure::KeySpent) => self.settle_by_the_books(request).await,
             Err(Failure::Missing) => {
                 tracing::error!(
                     "Stripe knows no payment intents at the base that is configured; is it right?"
@@ -189,7 +189,7 @@ impl Account {
     }
 
     /// What Stripe's books say of a request whose key tells nothing any more.
-    async fn from_the_books(&self, request: &ChargeRequest) -> ChargeOutcome {
+    async fn settle_by_the_books(&self, request: &ChargeRequest) -> ChargeOutcome {
         let Some(references) = self.find(request).await else { return ChargeOutcome::Unknown };
         let mut live = None;
         let mut ended = None;

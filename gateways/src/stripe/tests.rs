@@ -10,6 +10,7 @@ mod notices;
 mod options;
 mod payments;
 mod refunds;
+mod secrets;
 mod weather;
 mod wire;
 

@@ -256,8 +256,8 @@ pub(super) fn judge(status: StatusCode, body: &Bytes, replayed: bool, path: &str
             tracing::error!(
                 path,
                 request,
-                "the Stripe key may not do this: give the restricted key write access to payment intents and refunds, \
-                 and read access to charges; payments wait meanwhile"
+                "the Stripe key may not do this: give the restricted key write access to PaymentIntents and to Charges and \
+                 Refunds; payments wait meanwhile"
             );
             Failure::Unanswered
         }

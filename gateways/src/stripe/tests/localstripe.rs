@@ -37,10 +37,8 @@ fn request(method: &str) -> ChargeRequest {
 async fn post<T: miniserde::Deserialize>(door: &Stripe, path: &str, form: &str) -> T {
     let mut request = RequestBuilder::new(StripeMethod::Post, path);
     request.body = Some(form.to_owned());
-    match door.account.wire.ask(request, None).await {
-        Ok(answer) => answer.object,
-        Err(_) => panic!("localstripe refused {path}"),
-    }
+    let Ok(answer) = door.account.wire.ask(request, None).await else { panic!("localstripe refused {path}") };
+    answer.object
 }
 
 #[tokio::test(flavor = "multi_thread")]

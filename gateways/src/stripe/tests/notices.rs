@@ -30,6 +30,9 @@ async fn ask(door: &Stripe, header: Option<&str>, body: &str) -> Result<Notice, 
     door.notice(&find, body.as_bytes(), NOW_S * 1_000 + 999).await
 }
 
+/// What is told apart, the secrets configured, the header, and what becomes of it.
+type Row = (&'static str, &'static [&'static str], Option<String>, Result<(), NoticeError>);
+
 #[tokio::test]
 async fn only_a_signature_that_fits_is_believed() {
     let body = event("payment_intent.succeeded");
@@ -39,7 +42,7 @@ async fn only_a_signature_that_fits_is_believed() {
     let zeros = "0".repeat(64);
     let stale = |age_s| Err(NoticeError::Stale { age_s, allowed_s: 300 });
     let bad = || Err(NoticeError::BadSignature);
-    let rows: Vec<(&str, &[&str], Option<String>, Result<(), NoticeError>)> = vec![
+    let rows: Vec<Row> = vec![
         ("the secret", &["whsec_a"], Some(good.clone()), Ok(())),
         ("the first of two", &["whsec_a", "whsec_b"], Some(good.clone()), Ok(())),
         ("the second of two", &["whsec_b", "whsec_a"], Some(good.clone()), Ok(())),
@@ -78,10 +81,8 @@ async fn only_a_signature_that_fits_is_believed() {
         assert_eq!(seen, expected, "{label}");
     }
     let changed = body.replace("1999", "1");
-    assert_eq!(
-        ask(&door(&["whsec_a"], "sk_test_a"), Some(&good), &changed).await,
-        bad().map(|()| unreachable!())
-    );
+    let seen = ask(&door(&["whsec_a"], "sk_test_a"), Some(&good), &changed).await;
+    assert_eq!(seen, Err(NoticeError::BadSignature), "another body");
 }
 
 #[tokio::test]
@@ -168,13 +169,13 @@ pub(super) fn hear(listener: std::net::TcpListener) -> std::sync::mpsc::Receiver
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let (mut bytes, mut piece) = (vec![], [0; 4_096]);
-            let (head, body) = loop {
+            let (signature, body) = loop {
                 let read = stream.read(&mut piece).unwrap();
                 bytes.extend_from_slice(&piece[..read]);
                 let text = String::from_utf8_lossy(&bytes).into_owned();
-                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let Some((headers, body)) = text.split_once("\r\n\r\n") else { continue };
                 let header = |name: &str| {
-                    let lines = head.lines().filter_map(|line| line.split_once(": "));
+                    let lines = headers.lines().filter_map(|line| line.split_once(": "));
                     let found =
                         lines.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value);
                     found.map(str::to_owned).next().unwrap()
@@ -184,7 +185,7 @@ pub(super) fn hear(listener: std::net::TcpListener) -> std::sync::mpsc::Receiver
                 }
             };
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
-            if tell.send((head, body)).is_err() {
+            if tell.send((signature, body)).is_err() {
                 return;
             }
         }

@@ -145,10 +145,8 @@ async fn a_voided_payment_holds_no_money() {
 async fn meddle(shop: &Shop, path: &str, form: &str) -> Intent {
     let mut request = RequestBuilder::new(StripeMethod::Post, path);
     request.body = Some(form.to_owned());
-    match shop.door.account.wire.ask(request, None).await {
-        Ok(answer) => answer.object,
-        Err(_) => panic!("{path} was refused"),
-    }
+    let Ok(answer) = shop.door.account.wire.ask(request, None).await else { panic!("{path} was refused") };
+    answer.object
 }
 
 #[tokio::test(flavor = "multi_thread")]
