@@ -231,14 +231,14 @@ fn watch(arena: &Arena, arguments: &Arguments, checkouts: u64) -> anyhow::Result
 }
 
 /// From when to when it was away, the kills meanwhile, the backlog at its return, and the calls that reached it meanwhile.
-type Told = ((Instant, Instant), u32, u64, u64);
+type Away = ((Instant, Instant), u32, u64, u64);
 
 fn go_away_and_come_back(
     arena: &Arena,
     arguments: &Arguments,
     bar: &indicatif::ProgressBar,
     requests: &AtomicU64,
-) -> anyhow::Result<Told> {
+) -> anyhow::Result<Away> {
     wait(arena, Instant::now() + Duration::from_secs(arguments.around_s))?;
     bar.set_message("Stripe is away");
     arena.stripe.set_faults(arguments.faults(true));
@@ -385,7 +385,7 @@ fn judge(arguments: &Arguments, arena: &Arena, seen: &Seen, violations: &mut Vio
     let none = Answers::new();
     let away = seen.answers.get("2 away").unwrap_or(&none);
     let waits = away.get("202 payment_pending");
-    if waits.is_none_or(hdrhistogram::Histogram::is_empty) || seen.drain.backlog == 0 {
+    if waits.is_none_or(Histogram::is_empty) || seen.drain.backlog == 0 {
         violations.add(audit::UNPROVED, "nobody waited for Stripe");
     }
     for (what, times) in away {
