@@ -74,8 +74,7 @@ impl Arena {
         })?;
         let directory = tempfile::Builder::new().prefix("doorbuster-payments.").tempdir()?;
         let port = engine::free_port(&mut chance)?;
-        let engine =
-            Engine::start(common.doorbuster.as_deref(), directory.path(), port, &stripe, settings)?;
+        let engine = Engine::start(common.doorbuster.as_deref(), directory.path(), port, &stripe, settings)?;
         stripe.set_endpoint(Some(Endpoint {
             url: format!("http://{}/v1/webhooks/stripe", engine.address),
             secrets: vec![WEBHOOK_SECRET.to_owned()],
@@ -104,7 +103,8 @@ impl Arena {
             let price = json!({"amount": article.price, "currency": "GBP"});
             let body = json!({"name": article.sku, "price": price, "on_hand": article.opening});
             let path = format!("/v1/admin/skus/{}", article.sku);
-            let request = Request { method: "PUT", ..Request::post(path, format!("sku-{}", article.sku), &body) };
+            let request =
+                Request { method: "PUT", ..Request::post(path, format!("sku-{}", article.sku), &body) };
             let answer = client.ask(&request)?;
             ensure!(answer.status == 201, "making a SKU was answered {}: {}", answer.status, answer.body);
         }
@@ -174,13 +174,7 @@ impl Arena {
         let stocks = books::stocks(&mut client, &self.articles)?;
         let ledger = self.stripe.ledger();
         let sums = audit::audit(
-            &Books {
-                orders: &orders,
-                stocks: &stocks,
-                ledger: &ledger,
-                articles: &self.articles,
-                records,
-            },
+            &Books { orders: &orders, stocks: &stocks, ledger: &ledger, articles: &self.articles, records },
             violations,
         );
         if !quick {
@@ -222,7 +216,10 @@ impl Arena {
         if answer.body["complete"] != true || (!quick && compared < orders as u64) {
             violations.add(
                 audit::UNPROVED,
-                format!("the reconciliation compared {compared} of {orders} orders, complete: {}", answer.body["complete"]),
+                format!(
+                    "the reconciliation compared {compared} of {orders} orders, complete: {}",
+                    answer.body["complete"]
+                ),
             );
         }
         Ok(answer.body)
@@ -231,7 +228,10 @@ impl Arena {
     /// Keeps the data directory where it is wanted, or where something was wrong.
     pub(crate) fn close(self, is_shown: bool) {
         if self.keep || !is_shown {
-            eprintln!("the data directory and the engine's log are kept in {}", self.directory.keep().display());
+            eprintln!(
+                "the data directory and the engine's log are kept in {}",
+                self.directory.keep().display()
+            );
         }
     }
 }

@@ -121,8 +121,7 @@ pub(crate) struct Sums {
 /// Compares everything.
 pub(crate) fn audit(books: &Books<'_>, violations: &mut Violations) -> Sums {
     let mut sums = Sums::default();
-    let by_id: BTreeMap<&str, &Order> =
-        books.orders.iter().map(|order| (order.id.as_str(), order)).collect();
+    let by_id: BTreeMap<&str, &Order> = books.orders.iter().map(|order| (order.id.as_str(), order)).collect();
     money(books, &by_id, violations, &mut sums);
     orders(books, violations, &mut sums);
     shoppers(books, &by_id, violations);
@@ -135,12 +134,7 @@ fn order_of(charge: &LedgerCharge) -> &str {
 }
 
 /// The ledger against the orders.
-fn money(
-    books: &Books<'_>,
-    by_id: &BTreeMap<&str, &Order>,
-    violations: &mut Violations,
-    sums: &mut Sums,
-) {
+fn money(books: &Books<'_>, by_id: &BTreeMap<&str, &Order>, violations: &mut Violations, sums: &mut Sums) {
     let mut charges: BTreeMap<&str, Vec<&LedgerCharge>> = BTreeMap::new();
     for charge in &books.ledger.charges {
         charges.entry(order_of(charge)).or_default().push(charge);
@@ -157,7 +151,8 @@ fn money(
         let captured = charges.iter().filter(|charge| charge.amount_captured > 0).count();
         let order = by_id.get(id);
         if order.is_none() {
-            violations.add(ORPHAN, format!("{} names order {id:?}, which the engine does not have", charges[0].id));
+            violations
+                .add(ORPHAN, format!("{} names order {id:?}, which the engine does not have", charges[0].id));
         }
         if captured > 1 {
             violations.add(DOUBLE, format!("{id} has {captured} captured payments"));
@@ -251,12 +246,7 @@ fn shoppers(books: &Books<'_>, by_id: &BTreeMap<&str, &Order>, violations: &mut 
             Told::Nothing if record.strange.is_empty() => {
                 violations.add(PROMISE, format!("{who} was told nothing at all"));
             }
-            Told::Nothing
-            | Told::Paid
-            | Told::Off
-            | Told::Declined
-            | Told::OutOfStock
-            | Told::Waits => {}
+            Told::Nothing | Told::Paid | Told::Off | Told::Declined | Told::OutOfStock | Told::Waits => {}
         }
         let refused = matches!(record.told, Told::Declined | Told::OutOfStock);
         if refused && standing_carts.contains(record.cart.as_str()) {
@@ -269,8 +259,7 @@ fn shoppers(books: &Books<'_>, by_id: &BTreeMap<&str, &Order>, violations: &mut 
         }
         let refunded = order.payment.refunded.amount;
         if !record.cancelled && order.stands() && refunded != record.refunded {
-            let said =
-                format!("{} gave {refunded} back, {who} was told of {}", order.id, record.refunded);
+            let said = format!("{} gave {refunded} back, {who} was told of {}", order.id, record.refunded);
             violations.add(REFUND, said);
         }
         let mut wanted: Vec<(&str, i64)> =
@@ -310,12 +299,20 @@ fn stock(books: &Books<'_>, violations: &mut Violations, sums: &mut Sums) {
         .flat_map(|record| &record.restocked)
         .map(|(_, quantity)| quantity)
         .sum();
-    let ordered: i64 =
-        books.orders.iter().filter(|order| order.stands()).flat_map(|order| &order.lines).map(|line| line.quantity).sum();
+    let ordered: i64 = books
+        .orders
+        .iter()
+        .filter(|order| order.stands())
+        .flat_map(|order| &order.lines)
+        .map(|line| line.quantity)
+        .sum();
     let sold: i64 = books.stocks.iter().map(|stock| stock.sold).sum();
     sums.units_sold = sold;
     if sold != ordered - told {
-        violations.add(SOLD, format!("{sold} units in all; paid orders have {ordered}, {told} were told to be back"));
+        violations.add(
+            SOLD,
+            format!("{sold} units in all; paid orders have {ordered}, {told} were told to be back"),
+        );
     }
     for article in books.articles {
         let sku = article.sku.as_str();

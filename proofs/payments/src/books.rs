@@ -67,10 +67,7 @@ pub(crate) struct Order {
 impl Order {
     /// Whether it stands: its money is kept, in part at least, or was given back after it was.
     pub(crate) fn stands(&self) -> bool {
-        matches!(
-            self.state.as_str(),
-            "paid" | "fulfilled" | "completed" | "partially_refunded" | "refunded"
-        )
+        matches!(self.state.as_str(), "paid" | "fulfilled" | "completed" | "partially_refunded" | "refunded")
     }
 
     /// Whether nothing about it is still to come.

@@ -24,11 +24,6 @@ impl Chance {
         if bound == 0 { 0 } else { self.bits() % bound }
     }
 
-    /// An index below `length`.
-    pub(crate) fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap_or(0)
-    }
-
     /// True `share` times in a thousand.
     pub(crate) fn per_thousand(&mut self, share: u64) -> bool {
         self.below(1_000) < share

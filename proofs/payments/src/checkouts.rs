@@ -112,7 +112,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     report.row("shoppers at once", arguments.shoppers);
     report.row("load, seconds", loaded_in.as_secs());
     report.row("kills of the engine", kills.len());
-    let away: Vec<u64> = kills.iter().map(|away| u64::try_from(away.as_millis()).unwrap_or(u64::MAX)).collect();
+    let away: Vec<u64> =
+        kills.iter().map(|away| u64::try_from(away.as_millis()).unwrap_or(u64::MAX)).collect();
     report.row("  back after at most, ms", away.iter().max().copied().unwrap_or(0));
     report.shoppers(&records);
     report.finish(&arena, &ending);
@@ -180,9 +181,8 @@ fn load(
         Ok(kills)
     };
     let kills = std::thread::scope(|scope| {
-        let shoppers: Vec<_> = (0..arguments.shoppers)
-            .map(|_| scope.spawn(|| shop().unwrap_or_else(&give_up)))
-            .collect();
+        let shoppers: Vec<_> =
+            (0..arguments.shoppers).map(|_| scope.spawn(|| shop().unwrap_or_else(&give_up))).collect();
         let killer = scope.spawn(|| {
             kill().unwrap_or_else(|error| {
                 give_up(error);

@@ -141,8 +141,7 @@ impl Engine {
 
     /// Fails if it ended by itself.
     pub(crate) fn check_alive(&self) -> anyhow::Result<()> {
-        let mut running =
-            self.running.lock().map_err(|_| anyhow::anyhow!("the engine's keeper panicked"))?;
+        let mut running = self.running.lock().map_err(|_| anyhow::anyhow!("the engine's keeper panicked"))?;
         // Between a kill and the next start there is none.
         running.as_mut().map_or(Ok(()), Server::check_alive)
     }

@@ -325,10 +325,7 @@ fn mean_in_tenths(drain: &Drain) -> u64 {
     u64::try_from(u128::from(drain.calls) * 10_000 / calling.as_millis().max(1)).unwrap_or(u64::MAX)
 }
 
-fn answers(
-    records: &[Record],
-    away: (Instant, Instant),
-) -> anyhow::Result<BTreeMap<&'static str, Answers>> {
+fn answers(records: &[Record], away: (Instant, Instant)) -> anyhow::Result<BTreeMap<&'static str, Answers>> {
     let mut answers: BTreeMap<&'static str, Answers> = BTreeMap::new();
     for checkout in records.iter().filter_map(|record| record.checkout.as_ref()) {
         let phase = match checkout.sent {
@@ -368,14 +365,14 @@ fn arrival_order(seen: &Seen, ledger: &Ledger) -> Arrival {
         .enumerate()
         .filter_map(|(nth, charge)| Some((charge.metadata.get("order")?.as_str(), nth)))
         .collect();
-    let by_arrival: Vec<usize> =
-        waited.iter().filter_map(|(_, order)| charged.get(order).copied()).collect();
+    let by_arrival: Vec<usize> = waited.iter().filter_map(|(_, order)| charged.get(order).copied()).collect();
     Arrival { charged: by_arrival.len() as u64, displaced_max: displaced(&by_arrival) }
 }
 
 /// The largest distance of a number from its place in the sorted list.
 fn displaced(numbers: &[usize]) -> u64 {
-    let mut sorted: Vec<(usize, usize)> = numbers.iter().copied().enumerate().map(|(at, number)| (number, at)).collect();
+    let mut sorted: Vec<(usize, usize)> =
+        numbers.iter().copied().enumerate().map(|(at, number)| (number, at)).collect();
     sorted.sort_unstable();
     let distances = sorted.iter().enumerate().map(|(place, (_, at))| place.abs_diff(*at));
     distances.max().unwrap_or(0) as u64
@@ -392,7 +389,8 @@ fn judge(arguments: &Arguments, arena: &Arena, seen: &Seen, violations: &mut Vio
         // The first seconds belong to calls that were under way; one that Stripe took just before is an answer like any.
         let is_early = what == "201" || what.starts_with("402") || what.starts_with("409 insufficient");
         if what != "202 payment_pending" && !is_early {
-            violations.add(audit::STRANGE, format!("{} checkouts in the outage were answered {what}", times.len()));
+            violations
+                .add(audit::STRANGE, format!("{} checkouts in the outage were answered {what}", times.len()));
         }
     }
     if let Some(times) = waits
@@ -415,7 +413,8 @@ fn judge(arguments: &Arguments, arena: &Arena, seen: &Seen, violations: &mut Vio
     #[allow(clippy::cast_precision_loss)] // counts of calls in one second
     let seen_most = seen.drain.calls_in_a_second_max as f64;
     if seen_most > most {
-        violations.add(audit::STRANGE, format!("{seen_most} calls in one second, {most} at most are allowed"));
+        violations
+            .add(audit::STRANGE, format!("{seen_most} calls in one second, {most} at most are allowed"));
     }
     let refused = arena.stripe.figures().answers.get(&429).copied().unwrap_or(0);
     if refused > 0 {

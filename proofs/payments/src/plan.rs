@@ -57,9 +57,13 @@ pub(crate) enum Way {
 pub(crate) enum Afterwards {
     Nothing,
     Cancel,
-    RefundAll { restock: bool },
+    RefundAll {
+        restock: bool,
+    },
     /// One unit of the first line, by line.
-    RefundUnit { restock: bool },
+    RefundUnit {
+        restock: bool,
+    },
     /// Some pence, for a scratch.
     RefundSome,
 }
@@ -134,12 +138,9 @@ impl Plan {
     pub(crate) fn method(&self) -> &'static str {
         match self.way {
             Way::Card => "pm_card_visa",
-            Way::Returns
-            | Way::ReturnsLate
-            | Way::Leaves
-            | Way::Abandons
-            | Way::Fails
-            | Way::Cancels => "pm_card_authenticationRequired",
+            Way::Returns | Way::ReturnsLate | Way::Leaves | Way::Abandons | Way::Fails | Way::Cancels => {
+                "pm_card_authenticationRequired"
+            }
         }
     }
 }
@@ -161,11 +162,7 @@ mod tests {
             ("abandon", share(&|plan| plan.way == Way::Abandons), 75..175),
             ("late", share(&|plan| plan.way == Way::ReturnsLate), 75..175),
             ("cancel", share(&|plan| plan.afterwards == Afterwards::Cancel), 320..480),
-            (
-                "refund all",
-                share(&|plan| matches!(plan.afterwards, Afterwards::RefundAll { .. })),
-                320..480,
-            ),
+            ("refund all", share(&|plan| matches!(plan.afterwards, Afterwards::RefundAll { .. })), 320..480),
             (
                 "refund a unit",
                 share(&|plan| matches!(plan.afterwards, Afterwards::RefundUnit { .. })),

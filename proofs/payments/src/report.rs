@@ -62,10 +62,16 @@ impl Report {
         let told = |what: Told| records.iter().filter(|record| record.told == what).count();
         self.row("shoppers who know their order stands", told(Told::Paid));
         self.row("  who left before they knew", told(Told::Waits));
-        self.row("  who passed 3-D Secure and never came back", records.iter().filter(|record| record.left_after_passing).count());
+        self.row(
+            "  who passed 3-D Secure and never came back",
+            records.iter().filter(|record| record.left_after_passing).count(),
+        );
         self.row("  who cancelled", records.iter().filter(|record| record.cancelled).count());
         self.row("  who got money back", records.iter().filter(|record| record.refunded > 0).count());
-        self.row("  who got units restocked", records.iter().filter(|record| !record.restocked.is_empty()).count());
+        self.row(
+            "  who got units restocked",
+            records.iter().filter(|record| !record.restocked.is_empty()).count(),
+        );
     }
 
     /// What both proofs have in common.
@@ -142,7 +148,11 @@ impl Report {
         println!("seed {}, {} s in all", self.seed, self.seconds);
         println!(
             "{}",
-            if self.is_shown() { "Every penny and every unit is where it belongs." } else { "A promise was broken." }
+            if self.is_shown() {
+                "Every penny and every unit is where it belongs."
+            } else {
+                "A promise was broken."
+            }
         );
         self.is_shown()
     }

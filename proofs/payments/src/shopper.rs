@@ -104,12 +104,8 @@ struct Shopper<'a, 'met> {
 
 impl Shopper<'_, '_> {
     fn shop(&mut self) -> anyhow::Result<()> {
-        let items: Vec<Value> = self
-            .plan
-            .items
-            .iter()
-            .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
-            .collect();
+        let items: Vec<Value> =
+            self.plan.items.iter().map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity})).collect();
         let body = json!({"currency": "GBP", "items": items});
         let cart = self.client.ask(&Request::post("/v1/carts", format!("{}:cart", self.key), &body))?;
         if cart.status != 201 {
@@ -348,10 +344,8 @@ impl Shopper<'_, '_> {
     }
 
     fn strange(&mut self, what: &str, answer: &Answer) {
-        let said = format!(
-            "shopper {}: {what} was answered {}: {}",
-            self.record.number, answer.status, answer.body
-        );
+        let said =
+            format!("shopper {}: {what} was answered {}: {}", self.record.number, answer.status, answer.body);
         self.record.strange.push(said);
     }
 }

@@ -81,12 +81,7 @@ fn sound() -> Own {
         stocks: vec![Stock { sku: "A".to_owned(), received: 50, on_hand: 46, reserved: 0, sold: 4 }],
         ledger,
         articles: vec![Article { sku: "A".to_owned(), price: 100, opening: 50 }],
-        records: vec![
-            record(1, Told::Paid, 2),
-            got_back,
-            record(3, Told::Declined, 5),
-            cancelled,
-        ],
+        records: vec![record(1, Told::Paid, 2), got_back, record(3, Told::Declined, 5), cancelled],
     }
 }
 
@@ -134,16 +129,14 @@ fn each_harm_is_found_by_its_check() {
     type Harm = fn(&mut Own);
     let rows: [(&str, Harm, &[&str]); 22] = [
         ("charged twice", charge_again, &[DOUBLE, PENNY, TOTAL]),
-        (
-            "two paid orders of one cart",
-            |own| own.orders[1].cart = "cart_1".to_owned(),
-            &[DOUBLE],
-        ),
+        ("two paid orders of one cart", |own| own.orders[1].cart = "cart_1".to_owned(), &[DOUBLE]),
         (
             "money kept for an order that is off",
             |own| {
                 own.ledger.charges[2].amount_refunded = 0;
-                own.ledger.totals.insert("gbp".to_owned(), Totals { authorized: 0, captured: 600, refunded: 100 });
+                own.ledger
+                    .totals
+                    .insert("gbp".to_owned(), Totals { authorized: 0, captured: 600, refunded: 100 });
             },
             &[WITHOUT_ORDER, PENNY, TOTAL],
         ),
@@ -151,7 +144,9 @@ fn each_harm_is_found_by_its_check() {
             "money for an order that is nowhere",
             |own| {
                 own.ledger.charges.push(charge(9, 700, 0));
-                own.ledger.totals.insert("gbp".to_owned(), Totals { authorized: 0, captured: 1_300, refunded: 200 });
+                own.ledger
+                    .totals
+                    .insert("gbp".to_owned(), Totals { authorized: 0, captured: 1_300, refunded: 200 });
             },
             &[WITHOUT_ORDER, TOTAL, ORPHAN],
         ),
@@ -159,7 +154,9 @@ fn each_harm_is_found_by_its_check() {
             "paid for nothing",
             |own| {
                 own.ledger.charges.remove(0);
-                own.ledger.totals.insert("gbp".to_owned(), Totals { authorized: 0, captured: 400, refunded: 200 });
+                own.ledger
+                    .totals
+                    .insert("gbp".to_owned(), Totals { authorized: 0, captured: 400, refunded: 200 });
             },
             &[WITHOUT_MONEY, PENNY, TOTAL],
         ),
@@ -167,7 +164,9 @@ fn each_harm_is_found_by_its_check() {
             "captured too little",
             |own| {
                 own.ledger.charges[0].amount_captured = 199;
-                own.ledger.totals.insert("gbp".to_owned(), Totals { authorized: 0, captured: 599, refunded: 200 });
+                own.ledger
+                    .totals
+                    .insert("gbp".to_owned(), Totals { authorized: 0, captured: 599, refunded: 200 });
             },
             &[WITHOUT_MONEY, PENNY, TOTAL],
         ),
@@ -175,7 +174,9 @@ fn each_harm_is_found_by_its_check() {
             "a penny more went back",
             |own| {
                 own.ledger.charges[1].amount_refunded = 101;
-                own.ledger.totals.insert("gbp".to_owned(), Totals { authorized: 0, captured: 600, refunded: 201 });
+                own.ledger
+                    .totals
+                    .insert("gbp".to_owned(), Totals { authorized: 0, captured: 600, refunded: 201 });
             },
             &[PENNY, TOTAL],
         ),
@@ -185,16 +186,8 @@ fn each_harm_is_found_by_its_check() {
             |own| own.ledger.charges.push(LedgerCharge { released: false, ..charge(3, 0, 0) }),
             &[OPEN],
         ),
-        (
-            "an order left open",
-            |own| own.orders[2].state = "pending_payment".to_owned(),
-            &[UNSETTLED],
-        ),
-        (
-            "a capture left open",
-            |own| own.orders[0].payment.state = "authorized".to_owned(),
-            &[UNSETTLED],
-        ),
+        ("an order left open", |own| own.orders[2].state = "pending_payment".to_owned(), &[UNSETTLED]),
+        ("a capture left open", |own| own.orders[0].payment.state = "authorized".to_owned(), &[UNSETTLED]),
         (
             "a refund left open",
             |own| {
