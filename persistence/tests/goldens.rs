@@ -446,7 +446,9 @@ fn the_rescue_copy_keeps_its_bytes_and_a_directory_comes_of_them() {
     let new = root.path().join("new");
     let mut restoration = Restoration::begin(Arc::new(MachineDisk), &new, ENGINE).unwrap();
     restoration.begin_from(kept_head).unwrap();
-    kept_pages.iter().for_each(|page| restoration.put_page(page).unwrap());
+    for page in &kept_pages {
+        restoration.put_page(page).unwrap();
+    }
     restoration.take(&kept_shipment).unwrap();
     restoration.finish().unwrap();
     assert!(
