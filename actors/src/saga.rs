@@ -119,7 +119,7 @@ impl EntityActor {
         let is_wanted = |tag: &Tag| wanted.iter().any(|work| work.tag() == *tag);
         for (tag, _) in self.saga.running.iter().filter(|(tag, _)| !is_wanted(tag)) {
             if let (Tag::Await(since), Snapshot::Order(order)) = (tag, &self.snapshot) {
-                crate::payments::forget(&self.worker.shared, &order.provider(), *since);
+                crate::payments::forget(&self.worker.shared, order.provider(), *since);
             }
         }
         self.saga.running.retain(|(tag, _)| is_wanted(tag));

@@ -17,7 +17,7 @@ use crate::types::{Access, OrderFilter};
 const PAYMENTS_MAX: usize = 200_000;
 
 /// How long a provider may take for one page of its list: PayPal's takes dozens of requests.
-const PAGE_DEADLINE: Duration = Duration::from_mins(2);
+const PAGE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Orders are compared only where they are this much older than the comparison: what is under way agrees later.
 const SETTLING_MS: u64 = 60_000;

@@ -47,7 +47,7 @@ pub struct WhenDown {
 impl Default for WhenDown {
     /// No other provider; orders wait for a day.
     fn default() -> Self {
-        Self { fallback: None, defer: Some(Duration::from_hours(24)) }
+        Self { fallback: None, defer: Some(Duration::from_secs(24 * 60 * 60)) }
     }
 }
 

@@ -43,7 +43,7 @@ Exit codes:
    73  the data directory cannot be written, or is not empty (restore)
    74  input/output error, also of the journal while serving
    75  another engine holds the data directory
-   76  the data directory or the database is from a newer engine
+   76  the data directory or the database is from an engine too new or too old for this one
    77  the rescue copy belongs to another data directory, restored from it
    78  a certificate or a secret cannot be used
   130  stopped by a second signal
