@@ -8,6 +8,7 @@ mod keys;
 mod localstripe;
 mod notices;
 mod options;
+mod over_tls;
 mod payments;
 mod refunds;
 mod secrets;

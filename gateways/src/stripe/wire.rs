@@ -86,6 +86,17 @@ struct Call<'wire> {
 impl Wire {
     /// Connections to `base` (without a slash at its end), opened when first needed. `None` where the key fits no header.
     pub(super) fn new(base: String, secret_key: &str, timeout: Duration) -> Option<Self> {
+        let browsers = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Self::believing(base, secret_key, timeout, browsers)
+    }
+
+    /// As [`Self::new`], to whoever these authorities vouch for.
+    pub(super) fn believing(
+        base: String,
+        secret_key: &str,
+        timeout: Duration,
+        roots: RootCertStore,
+    ) -> Option<Self> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {secret_key}")).ok()?;
         authorization.set_sensitive(true);
         let mut tcp = HttpConnector::new();
@@ -93,7 +104,7 @@ impl Wire {
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(timeout));
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls()?)
+            .with_tls_config(tls(roots)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -271,8 +282,7 @@ pub(super) fn judge(status: StatusCode, body: &Bytes, replayed: bool, path: &str
 }
 
 /// TLS by the crypto provider that the rest of the process uses, without leaning on who installed it first.
-fn tls() -> Option<ClientConfig> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+fn tls(roots: RootCertStore) -> Option<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;

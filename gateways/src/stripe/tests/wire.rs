@@ -88,22 +88,3 @@ async fn a_connection_that_the_other_side_closed_is_replaced() {
         assert_eq!(name(&shop.door.look_up(&request, None).await), "authorized");
     }
 }
-
-/// Against somebody who listens and knows no TLS: what is seen is the handshake's beginning, and no key in the clear. A
-/// crypto provider that nobody installed, or two of them, would panic here.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_base_of_https_is_asked_by_tls_and_by_nothing_else() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("https://{}", listener.local_addr().unwrap());
-    let seen = tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; 4_096];
-        let read = std::io::Read::read(&mut listener.accept().unwrap().0, &mut bytes).unwrap();
-        bytes.truncate(read);
-        bytes
-    });
-    let door = Stripe::new(&Options { api_base: base, ..Options::new("sk_live_a") }).unwrap();
-    assert_eq!(door.list(Timestamp(0), None).await, None);
-    let bytes = seen.await.unwrap();
-    assert_eq!(bytes[..2], [0x16, 0x03], "a TLS handshake record");
-    assert!(!String::from_utf8_lossy(&bytes).contains("sk_live_a"));
-}
