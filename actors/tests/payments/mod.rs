@@ -39,6 +39,7 @@ pub(super) fn live<T>(
     let host = |options: &mut EngineOptions| {
         options.providers = providers.iter().map(|provider| provider.door()).collect();
         options.limits.payment_deadline = Duration::from_secs(2);
+        options.limits.checkpoint_interval = Duration::from_secs(10);
         change(options);
         Seeded { ahead_ms: ahead_s * 1_000, ..Seeded::new(7) }
     };

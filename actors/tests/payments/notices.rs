@@ -73,7 +73,7 @@ fn a_notice_that_says_nothing_sure_makes_the_order_ask() {
                 assert!(matches!(hear(&engine, &news, "good").await, Ok(Heard::Taken { .. })));
                 pass(5).await;
                 assert_eq!(order(&engine, pending.id).await.state, state, "{standing:?}, told {told}");
-                assert!(provider.asked_for(pending.id).contains(&"look_up"));
+                assert!(provider.asked_for(pending.id).contains(&"confirm"));
             }
         },
     );

@@ -4,6 +4,7 @@
 
 mod amounts;
 mod books;
+mod checkup;
 mod keys;
 mod localstripe;
 mod notices;

@@ -64,3 +64,28 @@ fn kept_key(data: &Path) -> Result<(String, bool), Failure> {
     std::fs::rename(&unfinished, &path).map_err(refuse)?;
     Ok((key, true))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_key_is_made_once_and_kept_private() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let (key, fresh) = kept_key(directory.path()).unwrap();
+        assert!(fresh && key.len() > 30);
+        assert_eq!(kept_key(directory.path()).unwrap(), (key, false));
+        let mode = std::fs::metadata(directory.path().join("admin_key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_weak_admin_key_is_refused() {
+        for weak in ["", "short", "has a space"] {
+            assert!(checked_key(weak, "--admin-key").is_err(), "{weak}");
+        }
+        assert_eq!(checked_key(" long-enough\n", "x").unwrap(), "long-enough");
+    }
+}

@@ -167,7 +167,8 @@ pub struct PaymentRequest {
     /// Provider's name; `fake` is built in outside production.
     #[schema(example = "fake")]
     pub provider: String,
-    /// The provider's token of a method; `fake` knows `ok`, `declined`, `requires_action`, `slow`, `timeout`, `error`.
+    /// The provider's token of a method; `fake` knows `ok`, `authorize`, `declined`, `requires_action`, `slow`,
+    /// `timeout`, `error`.
     #[schema(example = "ok")]
     pub method: String,
 }

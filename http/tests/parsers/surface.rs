@@ -130,7 +130,7 @@ fn request(mutator: &mut Mutator, known: &Known) -> Parts {
     }
     let kind = match route.body {
         Body::Stream(_) => *mutator.one(&["application/x-ndjson", "text/csv"]),
-        Body::Unused | Body::Empty | Body::Json(_) => "application/json",
+        Body::Unused | Body::Empty | Body::Json(_) | Body::Signed(_) => "application/json",
     };
     let reads = route.body != Body::Unused || mutator.once_in(8);
     let body = if reads { mutator.one(BODIES).as_bytes().to_vec() } else { Vec::new() };

@@ -3,6 +3,7 @@
 //! Nothing here shows that PayPal agrees with the stand-in; docs/payments.md says what it cannot show.
 
 mod calls;
+mod checkup;
 mod faults;
 mod judged;
 mod listed;
