@@ -95,7 +95,7 @@ fn orders_wait_for_a_provider_that_does_not_answer_and_are_charged_in_order_when
             for (n, from) in times.iter().enumerate() {
                 let within = times[n..].iter().take_while(|at| **at - *from < Duration::from_secs(1)).count();
                 // One more: a call that waited for the disk comes a few milliseconds after its moment.
-            assert!(within <= 13, "{within} calls within a second at ten a second");
+                assert!(within <= 13, "{within} calls within a second at ten a second");
             }
         },
     );

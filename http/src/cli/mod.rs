@@ -84,7 +84,7 @@ pub enum Command {
     /// Compare a payment provider's books with the orders of a running engine.
     Reconcile(reconcile::ReconcileArguments),
     /// Check that this machine is fit to serve.
-    Doctor(doctor::DoctorArguments),
+    Doctor(Box<doctor::DoctorArguments>),
 }
 
 /// Why a command ended early: one sentence with the remedy, and its exit code.

@@ -102,8 +102,8 @@ impl std::fmt::Debug for PaymentArguments {
 }
 
 /// A refusal of the configuration, with its remedy.
-fn refuse(message: impl ToString) -> Failure {
-    Failure { message: message.to_string(), code: 78 }
+fn refuse(message: impl Into<String>) -> Failure {
+    Failure { message: message.into(), code: 78 }
 }
 
 impl PaymentArguments {
@@ -164,7 +164,7 @@ impl PaymentArguments {
             options.api_base = base;
         }
         options.calls_per_second_max = self.stripe_calls_per_second;
-        Ok(Arc::new(Stripe::new(&options).map_err(refuse)?))
+        Ok(Arc::new(Stripe::new(&options).map_err(|error| refuse(error.to_string()))?))
     }
 
     #[cfg(not(feature = "stripe"))]
@@ -194,7 +194,7 @@ impl PaymentArguments {
             calls_per_second_max: self.paypal_calls_per_second,
             timeout: defaults.timeout,
         };
-        Ok(Arc::new(PayPal::new(options).map_err(refuse)?))
+        Ok(Arc::new(PayPal::new(options).map_err(|error| refuse(error.to_string()))?))
     }
 
     #[cfg(not(feature = "paypal"))]
@@ -247,7 +247,11 @@ impl PaymentArguments {
                             }
                         }
                         Err(error) => {
-                            tracing::warn!(provider, ?error, "books could not be compared; tried again later")
+                            tracing::warn!(
+                                provider,
+                                ?error,
+                                "books could not be compared; tried again later"
+                            );
                         }
                     }
                 }

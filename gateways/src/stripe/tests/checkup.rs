@@ -42,9 +42,14 @@ async fn a_key_of_another_account_is_refused_and_silence_is_no_refusal() {
 
 #[test]
 fn each_status_is_one_or_the_other() {
-    for (status, expected) in
-        [(200, "accepted"), (401, "refused"), (403, "refused"), (404, "refused"), (429, "unanswered"), (500, "unanswered")]
-    {
+    for (status, expected) in [
+        (200, "accepted"),
+        (401, "refused"),
+        (403, "refused"),
+        (404, "refused"),
+        (429, "unanswered"),
+        (500, "unanswered"),
+    ] {
         let checkup = Checkup { standing: standing_of(status), clock_s: None, proves_notices: true };
         assert_eq!(word(&checkup), expected, "{status}");
     }
