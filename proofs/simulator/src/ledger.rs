@@ -106,6 +106,8 @@ pub struct Payment {
     ran_out: bool,
     settles_at_ms: u64,
     confirmed_at_ms: Option<u64>,
+    /// When the shopper acts on the provider's own page, if nobody asked before.
+    acts_at_ms: Option<u64>,
     captured: bool,
     voided: bool,
     /// The newest state that was noted as one to tell of.
@@ -121,7 +123,8 @@ impl Payment {
             return Status::Settling;
         }
         let paid = if self.at_once || self.captured { Status::Captured } else { Status::Authorized };
-        match (self.fate, self.confirmed_at_ms) {
+        let acted_at_ms = self.acts_at_ms.filter(|at_ms| *at_ms <= now_ms);
+        match (self.fate, acted_at_ms.or(self.confirmed_at_ms)) {
             (Fate::Pays, _) => paid,
             (Fate::Declines { .. }, _) => Status::Declined,
             (Fate::AsksShopper { .. }, None) => Status::ShopperActs,
@@ -249,6 +252,7 @@ impl Ledger {
     fn enter(&mut self, request: &ChargeRequest, fate: Fate, settles_at_ms: u64) {
         let at_once = self.random.percent(40);
         let runs_out = !self.healed && self.random.percent(8);
+        let acts_ms = (!self.healed && self.random.percent(40)).then(|| self.random.between(100, 7_000));
         let payment = Payment {
             key: request.key.clone(),
             order: request.order,
@@ -261,6 +265,7 @@ impl Ledger {
             ran_out: false,
             settles_at_ms,
             confirmed_at_ms: None,
+            acts_at_ms: acts_ms.map(|ms| settles_at_ms + ms),
             captured: false,
             voided: false,
             noted: None,
@@ -291,6 +296,7 @@ impl Ledger {
             ran_out: false,
             settles_at_ms: self.now_ms,
             confirmed_at_ms: None,
+            acts_at_ms: None,
             captured: false,
             voided: false,
             noted: None,
@@ -494,7 +500,11 @@ impl Ledger {
 
     /// Whether some payment has yet to come to something by itself.
     pub fn is_settling(&self) -> bool {
-        self.payments.values().any(|payment| payment.status(self.now_ms) == Status::Settling)
+        self.payments.values().any(|payment| match payment.status(self.now_ms) {
+            Status::Settling => true,
+            Status::ShopperActs => payment.acts_at_ms.is_some(),
+            Status::Declined | Status::Authorized | Status::Captured | Status::Cancelled => false,
+        })
     }
 
     /// Notes every state that payments came to by themselves, as one to tell of.
