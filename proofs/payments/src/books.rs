@@ -14,6 +14,7 @@ pub(crate) struct Money {
 }
 
 /// A line of an order.
+#[expect(clippy::struct_field_names)] // as on the wire
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Line {
     pub(crate) line_id: String,

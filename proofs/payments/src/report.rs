@@ -102,8 +102,8 @@ impl Report {
         self.row("refunded at Stripe, pence", sums.refunded);
         self.row("captured minus refunded, by the orders", sums.net_of_orders);
         self.row("units sold", sums.units_sold);
-        self.row("payments compared by the reconciliation", &self.reconciliation["payments"].clone());
-        self.row("  with orders", &self.reconciliation["orders"].clone());
+        self.row("payments compared by the reconciliation", self.reconciliation["payments"].clone());
+        self.row("  with orders", self.reconciliation["orders"].clone());
     }
 
     /// Whether everything held.

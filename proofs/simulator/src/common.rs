@@ -16,6 +16,7 @@ use crate::broken::{Broken, Checked, demand};
 use crate::journal::{Files, Met, Walker};
 use crate::ledger::Ledger;
 use crate::model::Model;
+use crate::model::purchase::Purchase;
 use crate::model::tentative::PARKED_MS;
 use crate::random::Random;
 
@@ -144,6 +145,8 @@ pub struct ShortageSaid {
 }
 
 /// See the module's header.
+// The flags are circumstances, each independent of the others: no machine hides among them.
+#[expect(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub struct Common {
     /// The world's time.
@@ -288,7 +291,7 @@ impl Common {
             return;
         };
         let now_ms = self.clock.now_ms();
-        let Some(place) = self.model.orders.get(&id.0).and_then(|order| order.waits_at()) else { return };
+        let Some(place) = self.model.orders.get(&id.0).and_then(Purchase::waits_at) else { return };
         if now_ms < self.life_began_ms + QUEUES_UP_MS {
             return;
         }

@@ -82,25 +82,11 @@ impl Life {
         let began_ms = lock(&self.common).clock.now_ms();
         loop {
             tokio::time::sleep(Duration::from_millis(200)).await;
-            let mut common = lock(&self.common);
-            if common.dead || common.broken.is_some() {
-                return;
+            match self.look_for_the_end(began_ms) {
+                Some(true) => break,
+                Some(false) => {}
+                None => return,
             }
-            let left = common.model.unfinished();
-            common.note_payments();
-            let told = common.ledger.tales.iter().all(|tale| tale.taken > 0);
-            if left.is_empty() && told && !common.ledger.is_settling() {
-                break;
-            }
-            let took_ms = common.clock.now_ms() - began_ms;
-            // Money left behind comes first: it is why the work should have ended.
-            let law = left.iter().map(|(law, _)| *law).max().unwrap_or(6);
-            let checked = demand(took_ms < ENDS_WITHIN_MS, law, || {
-                let left: Vec<String> = left.into_iter().map(|(_, what)| what).collect();
-                format!("all has been well for {took_ms} ms, and still: {}", left.join("; "))
-            });
-            common.note(checked);
-            drop(common);
             if postman::deliver_all(&self.common, &self.engine).await.is_none() {
                 return;
             }
@@ -123,6 +109,29 @@ impl Life {
         let checked = common.model.check_sums();
         common.note(checked);
         common.dead = true;
+    }
+
+    /// Whether everything has ended and was told; `None` where the life ended first, or a law is broken.
+    fn look_for_the_end(&self, began_ms: u64) -> Option<bool> {
+        let mut common = lock(&self.common);
+        if common.dead || common.broken.is_some() {
+            return None;
+        }
+        let left = common.model.unfinished();
+        common.note_payments();
+        let told = common.ledger.tales.iter().all(|tale| tale.taken > 0);
+        if left.is_empty() && told && !common.ledger.is_settling() {
+            return Some(true);
+        }
+        let took_ms = common.clock.now_ms() - began_ms;
+        // Money left behind comes first: it is why the work should have ended.
+        let law = left.iter().map(|(law, _)| *law).max().unwrap_or(6);
+        let checked = demand(took_ms < ENDS_WITHIN_MS, law, || {
+            let left: Vec<String> = left.into_iter().map(|(_, what)| what).collect();
+            format!("all has been well for {took_ms} ms, and still: {}", left.join("; "))
+        });
+        common.note(checked);
+        Some(false)
     }
 }
 

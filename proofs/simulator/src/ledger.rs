@@ -86,6 +86,8 @@ impl Status {
 }
 
 /// One payment in the books.
+// The flags are what was decided for it and what has happened to it, each by itself.
+#[expect(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 pub struct Payment {
     /// The key it was asked for with.
@@ -272,13 +274,13 @@ impl Ledger {
         };
         let reference = format!("pi_{}", request.key);
         self.by_key.insert(request.key.clone(), reference.clone());
-        self.keep(reference, payment);
+        self.keep(&reference, payment);
     }
 
-    fn keep(&mut self, reference: String, payment: Payment) {
-        self.by_order.entry(payment.order.0).or_default().push(reference.clone());
-        self.payments.insert(reference.clone(), payment);
-        self.note(&reference);
+    fn keep(&mut self, reference: &str, payment: Payment) {
+        self.by_order.entry(payment.order.0).or_default().push(reference.to_owned());
+        self.payments.insert(reference.to_owned(), payment);
+        self.note(reference);
     }
 
     /// Money comes for an order that the engine never asked for: over `amount`, ours already or only held.
@@ -302,7 +304,7 @@ impl Ledger {
             noted: None,
         };
         let reference = format!("pi_{}", payment.key);
-        self.keep(reference.clone(), payment);
+        self.keep(&reference, payment);
         reference
     }
 

@@ -15,7 +15,7 @@ use crate::broken::{Checked, demand};
 use crate::common::Common;
 use crate::ledger::Delivery;
 use crate::model::Model;
-use crate::model::purchase::Stage;
+use crate::model::purchase::{Purchase, Stage};
 use crate::sometimes;
 
 /// What a world shares, from wherever.
@@ -131,6 +131,7 @@ fn check_demand(model: &Model, request: &ChargeRequest) -> Checked {
 }
 
 /// Nothing more than [`check_demand`].
+#[expect(clippy::unnecessary_wraps)] // one of several checks of the same shape
 fn always(_: &Model) -> Checked {
     Ok(())
 }
@@ -168,7 +169,7 @@ impl PaymentProvider for Provider {
     fn capture(&self, request: &ChargeRequest, reference: &str) -> Answering<CaptureOutcome> {
         let mut outcome = CaptureOutcome::Unknown;
         let may = |model: &Model| {
-            let sold = model.orders.get(&request.order.0).is_some_and(|order| order.has_sold());
+            let sold = model.orders.get(&request.order.0).is_some_and(Purchase::has_sold);
             demand(sold, 7, || format!("{} is to pay, and its units are not sold", request.order))
         };
         let delivery = self.arrive("capture", request, may, |common| {
