@@ -124,7 +124,7 @@ fn check_demand(model: &Model, request: &ChargeRequest) -> Checked {
     })?;
     let waits = order.is_some_and(|order| matches!(order.stage, Stage::Deferred { .. }));
     demand(!waits, 8, || format!("the provider is asked about {}, which waits for it", request.order))?;
-    let total = order.map(crate::model::purchase::Purchase::total);
+    let total = order.map(Purchase::total);
     demand(total == Some(request.amount), 7, || {
         format!("{} is to pay {:?}, its total is {total:?}", request.order, request.amount)
     })
