@@ -93,6 +93,9 @@ async fn a_key_that_stripe_does_not_accept_declines_nobody() {
     assert_eq!(shop.stripe.figures().answers, [(401, 5)].into());
 }
 
+/// Attempts at one step. A call fails at four faults in ten at worst, so this many failures in a row are a bug.
+const ATTEMPTS_MAX: usize = 200;
+
 /// Every fault at once, at every step, until each order is paid, declined or voided: then the books agree to the penny.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_weather_every_order_ends_and_is_charged_at_most_once() {
@@ -112,7 +115,9 @@ async fn whatever_the_weather_every_order_ends_and_is_charged_at_most_once() {
     let (mut paid, mut unpaid, mut captured) = (0, 0, 0);
     for turn in 0..200 {
         let request = shop.request("pm_card_visa");
+        let mut attempts = 0..ATTEMPTS_MAX;
         let reference = loop {
+            assert!(attempts.next().is_some(), "seed {seed}: nothing becomes definite");
             match shop.door.look_up(&request, None).await {
                 ChargeOutcome::Authorized { reference } => break Some(reference),
                 ChargeOutcome::Declined { .. } => break None,
@@ -127,7 +132,9 @@ async fn whatever_the_weather_every_order_ends_and_is_charged_at_most_once() {
             continue;
         };
         paid += 1;
+        let mut attempts = 0..ATTEMPTS_MAX;
         loop {
+            assert!(attempts.next().is_some(), "seed {seed}: nothing becomes definite");
             // Every third order is called off instead.
             if turn % 3 == 0 {
                 match shop.door.void(&request, Some(&reference)).await {
