@@ -15,7 +15,7 @@ It samples the page until the file named by --until appears, then judges:
   labels   a query's label exists on that metric, and a value that it asks for by `=` was seen or is in docs/METRICS.md
 
 Exit codes: 0 all is as named, 1 something is not, 2 wrong usage or no engine. Python's standard library only.
-scripts/end-to-end/10-metrics starts the engine, Postgres and Redis that it needs, and loads and hurts them.
+scripts/end-to-end/11-metrics starts the engine, Postgres and Redis that it needs, and loads and hurts them.
 """
 
 import argparse
