@@ -145,11 +145,22 @@ impl EntityActor {
                 let reply = Reply { answer: (*answer).clone(), replayed: true };
                 self.worker.when_durable(Pending::Reply(slot, Ok(reply)));
             }
-            Some(Stage::Open(_)) if self.saga.is_running() || self.snapshot.is_resident() => {
+            Some(Stage::Open(_)) if self.will_tell(request) => {
                 self.waiters.push((request, slot));
             }
             Some(Stage::Claimed | Stage::Open(_) | Stage::Ended(_)) | None => {
                 self.worker.reply_now(slot, Err(Refusal::InProgress { retry_after_ms: 500 }));
+            }
+        }
+    }
+
+    /// Whether what runs here ends with a verdict for this request. An order may have told its checkout so long ago that the
+    /// answer is forgotten: nobody would ever tell a copy that waits for it, and the order could not leave memory (law 11).
+    fn will_tell(&self, request: RequestStamp) -> bool {
+        match &self.snapshot {
+            Snapshot::Order(order) => order.requests().iter().any(|open| open.key == request.key),
+            Snapshot::Stock(_) | Snapshot::Reservation(_) | Snapshot::Cart(_) => {
+                self.saga.is_running() || self.snapshot.is_resident()
             }
         }
     }

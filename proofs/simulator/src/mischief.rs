@@ -137,14 +137,23 @@ pub async fn strike(common: &SharedCommon, disk: &Machine, engine: &Engine, rand
         Strike::Outage => {
             let for_ms =
                 random.weighted(&[(5, 1_500), (5, 6_000), (2, 30_000), (1, 200_000)]) + random.below(2_000);
-            let mut common = lock(common);
-            let now_ms = common.clock.now_ms();
-            common.ledger.away_until_ms = now_ms + for_ms;
-            common.trace.line(now_ms, || format!("the provider is away for {for_ms} ms"));
-            if for_ms > LONG_OUTAGE_MS {
-                // Who comes in the first seconds waits; then the shop is quiet until some time after it.
-                common.quiet_until_ms = now_ms + for_ms + random.below(60_000);
-                sometimes!("the provider was away for long");
+            {
+                let mut common = lock(common);
+                let now_ms = common.clock.now_ms();
+                common.ledger.away_until_ms = now_ms + for_ms;
+                common.trace.line(now_ms, || format!("the provider is away for {for_ms} ms"));
+                if for_ms > LONG_OUTAGE_MS {
+                    // Who comes in the first seconds waits; then the shop is quiet until some time after it.
+                    common.quiet_until_ms = now_ms + for_ms + random.below(60_000);
+                    sometimes!("the provider was away for long");
+                }
+            }
+            // A machine that slept meanwhile: its timers are late, and the provider is back before they ring.
+            if for_ms < LONG_OUTAGE_MS && random.one_in(2) {
+                tokio::time::sleep(Duration::from_millis(for_ms * 3 / 4)).await;
+                if !lock(common).dead {
+                    jump(i64::try_from(random.between(JUMP_FELT_MS + 200, 9_000)).unwrap_or(9_000));
+                }
             }
         }
         Strike::Quarantine => {
