@@ -384,6 +384,7 @@ pub static ROUTES: &[Route] = &[
         ])
         .refuses(&[
             Code::PaymentDeclined,
+            Code::PaymentUnavailable,
             Code::InsufficientStock,
             Code::IllegalTransition,
             Code::PriceChanged,

@@ -422,7 +422,7 @@ fn a_shop_that_lets_nobody_wait_says_so_in_its_settings() {
         payments: doorbuster_http::cli::payments::PaymentArguments,
     }
     let of = |flags: &[&str]| Settings::parse_from(["x"].iter().chain(flags)).payments.when_down();
-    assert_eq!(of(&[]), WhenDown { fallback: None, defer: Some(Duration::from_hours(24)) });
+    assert_eq!(of(&[]), WhenDown { fallback: None, defer: Some(Duration::from_secs(24 * 60 * 60)) });
     assert_eq!(of(&["--payment-defer-s", "0"]), WhenDown { fallback: None, defer: None });
     let named = of(&["--payment-defer-s", "60", "--payment-fallback", "paypal"]);
     assert_eq!(named, WhenDown { fallback: Some("paypal".into()), defer: Some(Duration::from_secs(60)) });
