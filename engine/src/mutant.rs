@@ -69,8 +69,8 @@ mutants! {
     CheckpointAheadOfJournal breaks 10 or 3,
     /// Archives segments that a recovery still needs.
     ArchiveTooEarly breaks 9,
-    /// Lets old bytes of a reused segment file pass for new frames.
-    StaleSegmentFrames breaks 9,
+    /// Lets old bytes of a reused segment file pass for new frames: they break the chain, or take room that is there.
+    StaleSegmentFrames breaks 9 or 3,
     /// Gives two records of a partition one sequence.
     ReuseSequence breaks 9,
     /// Gives the units of a released reservation back twice.
