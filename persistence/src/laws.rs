@@ -87,17 +87,19 @@ const WORDS: [Words; LAWS.len()] = [
         Some("that an orphan ends within five seconds is a matter of running time: the simulator shows it"),
     ),
     (
-        Some("each order's charge and refunds after each of its events"),
+        Some("each order's charge and refunds after each frame that changes it"),
         Some("what the provider did: its own books show it"),
     ),
-    (Some("each order's stage against its units after each of its events"), None),
+    (Some("each order's stage against its units after each frame that changes it"), None),
     (Some("each frame's checksum, number and chain; each record's sequence and partition"), None),
     (
         Some("each event folds onto the state before it; each checkpoint row is the fold at its sequence"),
         None,
     ),
     (
-        Some("the bounds of each cart, coordinator and order after each of its events"),
+        Some(
+            "the bounds of each cart and coordinator after each of its events, of each order after its frame",
+        ),
         Some("load and latency leave no bytes: the load and simulator runs show them"),
     ),
 ];

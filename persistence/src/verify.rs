@@ -3,7 +3,7 @@
 //! Changes nothing on disk: it works beside a stopped engine and on a copy of the checkpoint store. The report
 //! names every law with what was checked, or why bytes cannot show it (`laws.rs`). Start at [`verify`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,6 +147,9 @@ struct Audit {
     ended: Lately<()>,
     /// Keys answered in the last day, each with its request's body hash and when.
     answered: Lately<(Fingerprint, Timestamp)>,
+    /// Orders that the frame being read has changed: they are checked at its end. One turn may take two events, such as
+    /// money held and order placed, and a frame holds all of a turn: no start ever finds the state between them.
+    orders_changed: BTreeSet<OrderId>,
     /// Whether an event could not be folded: what comes after is only read, not folded.
     stopped: bool,
     /// Whether the fold reached the journal's end, so that the final state means something.
@@ -340,7 +343,19 @@ impl Audit {
                 .damaged(format!("a frame says {} records and holds {count}", frame.records))
                 .into());
         }
+        self.check_orders(frame);
         Ok(())
+    }
+
+    fn check_orders(&mut self, frame: &FrameView<'_>) {
+        for id in std::mem::take(&mut self.orders_changed) {
+            let Some(Snapshot::Order(order)) = self.world.entities.get(&EntityKey::Order(id)) else {
+                continue;
+            };
+            if let Err(violation) = order.check() {
+                self.blame_violation(Some((frame.file, frame.offset)), &violation);
+            }
+        }
     }
 
     fn fold_record(&mut self, frame: &FrameView<'_>, record: &RawRecord<'_>, entry: &EntryRef<'_>) {
@@ -383,7 +398,10 @@ impl Audit {
             Snapshot::Stock(stock) => (&[1], stock.check()),
             Snapshot::Reservation(reservation) => (&[2, 6, 11], reservation.check()),
             Snapshot::Cart(cart) => (&[11], cart.check()),
-            Snapshot::Order(order) => (&[6, 7, 8, 11], order.check()),
+            Snapshot::Order(order) => {
+                self.orders_changed.insert(order.id());
+                (&[6, 7, 8, 11], Ok(()))
+            }
         };
         for law in laws {
             self.tally.event(*law);

@@ -3,7 +3,10 @@
 use std::fs;
 
 use doorbuster_engine::event::{EntityKey, Event};
-use doorbuster_engine::identity::{Fingerprint, RequestStamp, ReservationId};
+use doorbuster_engine::identity::{CartId, Fingerprint, OrderId, RefundId, RequestStamp, ReservationId};
+use doorbuster_engine::money::{Currency, Money};
+use doorbuster_engine::order::{DraftLine, OrderDraft, OrderEvent};
+use doorbuster_engine::pricing::Totals;
 use doorbuster_engine::stock::{Home, StockEvent};
 use doorbuster_persistence::error::StartError;
 use doorbuster_persistence::segment::segment_name;
@@ -97,6 +100,70 @@ fn each_wrong_is_found_under_its_law() {
         let problem = &report.problems[0];
         assert!(problem.file.as_ref().is_some_and(|file| file.exists()), "{name}: {problem:?}");
         assert!(problem.offset.is_some(), "{name}");
+    }
+}
+
+/// A shop whose order was asked to be paid, before the frame with which the answer comes.
+fn shop_with_an_open_payment(path: &std::path::Path) -> Shop {
+    let mut shop = Shop::open(path);
+    shop.trade(12);
+    let price = Money::new(100, Currency::GBP);
+    let zero = Money::zero(Currency::GBP);
+    let line = DraftLine { line: 1, sku: sku(1), name: "thing".into(), quantity: 1, unit_price: price };
+    let draft = OrderDraft {
+        order: ORDER,
+        cart: CartId(8),
+        lines: vec![line],
+        totals: Totals { subtotal: price, discount: zero, shipping: zero, tax: zero, total: price },
+        email: "ada@example.com".into(),
+        provider: "stripe".into(),
+        method: "pm_card_visa".into(),
+        shipping_address: None,
+        pin_ms: 900_000,
+    };
+    for event in [OrderEvent::Started(Box::new(draft)), OrderEvent::UnitsReserved] {
+        shop.record(EntityKey::Order(ORDER), Event::Order(event), None);
+    }
+    shop.flush();
+    shop
+}
+
+const ORDER: OrderId = OrderId(77);
+
+/// Money held and order placed are two events of one turn, and so are a lost capture and the cancellation after it: between
+/// them an order breaks law 7, and no start ever finds it there, for a frame holds all of a turn.
+#[test]
+fn an_order_is_judged_where_a_turn_ends_not_within_it() {
+    let root = tempfile::tempdir().unwrap();
+    let authorized = || OrderEvent::PaymentAuthorized { reference: "pi_1".into() };
+    let placed = || OrderEvent::Placed { reference: Some("pi_1".into()) };
+    let lost = || OrderEvent::CaptureFailed { reason: "too late".into() };
+    let refund = RefundId(77);
+    let off =
+        || [OrderEvent::CancelRequested { refund }, OrderEvent::RefundSucceeded { refund, reference: None }];
+    let rows: [(&str, Vec<Vec<OrderEvent>>, &[u8]); 4] = [
+        ("placed in the same frame", vec![vec![authorized(), placed()]], &[]),
+        ("held, and never placed", vec![vec![authorized()]], &[7]),
+        (
+            "lost and called off in the same frame",
+            vec![vec![authorized(), placed()], [vec![lost()], off().to_vec()].concat()],
+            &[],
+        ),
+        ("lost, and never called off", vec![vec![authorized(), placed()], vec![lost()]], &[7]),
+    ];
+    for (name, frames, expected) in rows {
+        let path = root.path().join(name);
+        let mut shop = shop_with_an_open_payment(&path);
+        for frame in frames {
+            for event in frame {
+                shop.record(EntityKey::Order(ORDER), Event::Order(event), None);
+            }
+            shop.flush();
+        }
+        drop(shop);
+        let mut laws = laws_broken(&path);
+        laws.dedup();
+        assert_eq!(laws, expected, "{name}");
     }
 }
 
