@@ -22,8 +22,11 @@ pub(crate) const WEBHOOK_SECRET: &str = "whsec_payments_proof";
 /// port, and reach itself.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port there where nobody listens.
-pub(crate) fn free_port(chance: &mut Chance) -> anyhow::Result<u16> {
+/// A port there where nobody listens. It is not drawn from the seed: two runs of one seed may run side by side.
+pub(crate) fn free_port() -> anyhow::Result<u16> {
+    use std::hash::{BuildHasher as _, RandomState};
+
+    let mut chance = Chance::new(RandomState::new().hash_one(std::process::id()));
     for _ in 0..200 {
         let span = u64::from(PORTS.end - PORTS.start);
         let port = PORTS.start + u16::try_from(chance.below(span)).unwrap_or(0);
