@@ -69,7 +69,8 @@ impl Arena {
         let stripe = Stripe::start_with(&Options {
             seed: Some(seed),
             time: Time::Running,
-            webhooks_at_once: 8,
+            // A busy machine must not leave thousands of webhooks waiting for one another.
+            webhooks_at_once: 32,
             ..Options::default()
         })?;
         // Where the proof ends early, what it saw is wanted most: only a sound end takes it away.
