@@ -84,7 +84,7 @@ fn each_wrong_is_found_under_its_law() {
         ("a gap in a partition", 9, |shop| shop.skip_sequence(&EntityKey::Sku(sku(2)))),
         ("an event of another kind", 10, |shop| {
             let event = StockEvent::Released { reservation: ReservationId(6) };
-            let cart = EntityKey::Cart(doorbuster_engine::identity::CartId(8));
+            let cart = EntityKey::Cart(CartId(8));
             shop.record_unchecked(cart, Event::Stock(event), None);
         }),
     ];
@@ -132,6 +132,9 @@ const ORDER: OrderId = OrderId(77);
 
 /// Money held and order placed are two events of one turn, and so are a lost capture and the cancellation after it: between
 /// them an order breaks law 7, and no start ever finds it there, for a frame holds all of a turn.
+/// What a frame holds of an order.
+type Frame = Vec<OrderEvent>;
+
 #[test]
 fn an_order_is_judged_where_a_turn_ends_not_within_it() {
     let root = tempfile::tempdir().unwrap();
@@ -141,7 +144,7 @@ fn an_order_is_judged_where_a_turn_ends_not_within_it() {
     let refund = RefundId(77);
     let off =
         || [OrderEvent::CancelRequested { refund }, OrderEvent::RefundSucceeded { refund, reference: None }];
-    let rows: [(&str, Vec<Vec<OrderEvent>>, &[u8]); 4] = [
+    let rows: [(&str, Vec<Frame>, &[u8]); 4] = [
         ("placed in the same frame", vec![vec![authorized(), placed()]], &[]),
         ("held, and never placed", vec![vec![authorized()]], &[7]),
         (
