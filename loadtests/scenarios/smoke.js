@@ -131,6 +131,13 @@ export const everything = guarded((data) => {
   const cancel = { token: again.token, key: who.key('cancel') };
   visit('POST /v1/orders/{id}/cancel', `/v1/orders/${second_order.id}/cancel`, [200], cancel);
 
+  // Payments: no provider is configured here but the built-in one, which keeps no books and sends no webhooks.
+  const providers = visit('GET /v1/admin/payments/providers', '/v1/admin/payments/providers', [200], { admin: true }).body.data;
+  expect('providers', providers.every((provider) => provider.up));
+  visit('POST /v1/admin/payments/reconcile', '/v1/admin/payments/reconcile', [422], { admin: true, json: { provider: 'fake' } });
+  visit('POST /v1/webhooks/stripe', '/v1/webhooks/stripe', [404], { json: {} });
+  visit('POST /v1/webhooks/paypal', '/v1/webhooks/paypal', [404], { json: {} });
+
   // Inside the engine.
   // A stream that begins has no end, and k6 waits for one: these are asked for what is not there.
   visit('GET /v1/streams/skus', '/v1/streams/skus?sku=nothing-of-ours', [404]);
