@@ -25,8 +25,9 @@ const SHOPPERS: u64 = 64;
 /// How often the stand-in's count of requests is read.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How much above its pace an engine may be in any one second: its burst of a fifth, and what a sample may be off.
-const BURST: f64 = 1.25;
+/// How much above its pace an engine may be in any one second: its burst of a fifth, calls that are two requests, and what a
+/// sample may be off.
+const BURST: f64 = 1.5;
 
 /// How the provider is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -57,7 +58,7 @@ pub(crate) struct Arguments {
     /// Kills (SIGKILL) during the outage
     #[arg(long, default_value_t = 1, value_name = "N")]
     kills: u32,
-    /// Calls to Stripe a second; the stand-in refuses beyond a quarter more, as Stripe does beyond 100 of 80
+    /// Calls to Stripe a second; the stand-in refuses beyond half as many more
     #[arg(long, default_value_t = 80, value_name = "N", value_parser = clap::value_parser!(u32).range(4..=10_000))]
     stripe_calls_per_second: u32,
     /// Longest answer to a checkout in the outage, 99 of 100
@@ -143,7 +144,7 @@ impl Arguments {
             How::Refused => Outage::Refused,
             How::Hanging => Outage::Hanging,
         };
-        let rate_limit_per_s = self.stripe_calls_per_second.checked_mul(5).map(|limit| limit / 4);
+        let rate_limit_per_s = self.stripe_calls_per_second.checked_mul(3).map(|limit| limit / 2);
         Faults { outage, decline_rate: 0.10, rate_limit_per_s, ..Faults::default() }
     }
 }
