@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::arena::{Arena, Ending};
 use crate::audit::{CHECKS, Violations};
@@ -114,8 +114,8 @@ impl Report {
     /// Prints it; whether everything held.
     pub(crate) fn print(&self, as_json: bool) -> bool {
         if as_json {
-            let figures: Map<String, Value> =
-                self.rows.iter().map(|(what, value)| (what.trim().to_owned(), json!(value))).collect();
+            // As a list: what is indented below two headings may have one name.
+            let figures: Vec<Value> = self.rows.iter().map(|(what, value)| json!([what, value])).collect();
             let report = json!({
                 "proof": self.proof, "shown": self.is_shown(), "seed": self.seed, "seconds": self.seconds,
                 "figures": figures, "violations": self.violations.json(),
