@@ -297,7 +297,7 @@ fn whatever_is_sent_the_answer_is_a_documented_one() {
     let known = furnish(&shop);
     let fuzz = Fuzz {
         name: "surface",
-        part: 0.3,
+        part: 0.8,
         case_max: Duration::from_secs(20),
         wanted: &[
             "200",
