@@ -15,6 +15,8 @@ fn run_on(script: &str) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_doorbuster-payments-proof"))
         .args(["checkouts", "--checkouts", "1", "--kills", "0", "--quick", "--doorbuster"])
         .arg(&engine)
+        // What is kept of a proof that ended early goes with this test.
+        .env("TMPDIR", directory.path())
         .output()
         .unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
