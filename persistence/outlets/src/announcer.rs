@@ -20,6 +20,7 @@ use metrics::{Counter, Gauge};
 use redis::Script;
 
 use crate::announcement::{Announcement, Herald, Source, Stream};
+use crate::lag::Lag;
 use crate::link::{Link, LinkError};
 use crate::metrics::{
     ANNOUNCEMENT_LAG_FRAMES, ANNOUNCEMENT_LAG_SECONDS, ANNOUNCEMENTS_REFUSED, ANNOUNCEMENTS_TOTAL,
@@ -71,6 +72,9 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long an announcer that is to end goes on with what is durable already.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// How often the lag is told while Redis is away, whatever the breaker's rest.
+const LAG_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the offset moves although nothing was announced.
 const QUIET_STEP: Duration = Duration::from_secs(10);
@@ -150,6 +154,12 @@ impl From<CodecError> for Halt {
     }
 }
 
+/// Milliseconds of the wall clock, by which events bear their times.
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(since).unwrap_or(u64::MAX))
+}
+
 struct Meters {
     announced: [Counter; 4],
     lag: Gauge,
@@ -160,7 +170,7 @@ struct Meters {
 /// What was read and is not yet in Redis.
 struct Pending {
     batch: Batch,
-    /// Business time of the first announcement.
+    /// Business time of the first announcement; the end of time where there is none.
     since: Timestamp,
     bytes: usize,
 }
@@ -185,6 +195,7 @@ struct Walk {
     /// Whether the next step begins the streams anew.
     anew: bool,
     bytes_since_kept: u64,
+    lag: Lag,
     stepped_at: Instant,
     looked_at: Instant,
     /// When it ends, once it is to end.
@@ -213,6 +224,7 @@ impl Walk {
             skipped: [0; 4],
             anew: false,
             bytes_since_kept: 0,
+            lag: Lag::new(wall_clock()),
             stepped_at: Instant::now(),
             looked_at: Instant::now(),
             leaves_by: None,
@@ -255,9 +267,23 @@ impl Walk {
                 tracing::error!(what, "nothing is announced until this is mended; the journal keeps it all");
                 told = Some(what);
             }
-            self.meters.lag_frames.set(self.behind());
-            if self.rests(pause) {
+            if self.waits(pause) {
                 return;
+            }
+        }
+    }
+
+    /// Waits, because something is in the way, and keeps telling what waits with it. Says whether the process ends meanwhile.
+    fn waits(&mut self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        loop {
+            self.tell_lag();
+            let left = until.saturating_duration_since(Instant::now());
+            if self.rests(left.min(LAG_TOLD_EVERY)) {
+                return true;
+            }
+            if left <= LAG_TOLD_EVERY {
+                return false;
             }
         }
     }
@@ -467,14 +493,16 @@ impl Walk {
         let engine = self.engine();
         let held = self.link.runtime().block_on(streams::held(&self.link, &self.keys, &engine))?;
         let there = matches!(held, Held::Ours { offset, lost: false } if Some(offset) == self.offset);
-        if there { Ok(()) } else { Err(Halt::Elsewhere) }
+        if !there {
+            return Err(Halt::Elsewhere);
+        }
+        self.tell_clear();
+        Ok(())
     }
 
     /// Reads frames until a batch is full or there are no more.
     fn read(&mut self) -> Result<Pending, Halt> {
-        let now_ms =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let news_from = u64::try_from(now_ms).unwrap_or(u64::MAX).saturating_sub(NEWS_MAX_MS);
+        let news_from = wall_clock().0.saturating_sub(NEWS_MAX_MS);
         let to = Offset { next_frame: self.heard.next().0, mark: self.mark };
         let batch = Batch {
             engine: self.engine(),
@@ -539,7 +567,7 @@ impl Walk {
                         tracing::debug!(%error, "announcements wait for Redis");
                         told_outage = true;
                     }
-                    self.tell_lag(pending.since);
+                    self.lag.waits(pending.since);
                     let pause = match error {
                         LinkError::Open { rest, .. } => rest,
                         LinkError::Url { .. }
@@ -547,7 +575,7 @@ impl Walk {
                         | LinkError::Refused(_)
                         | LinkError::Closed => Duration::from_millis(50),
                     };
-                    if self.rests(pause.max(Duration::from_millis(10))) {
+                    if self.waits(pause.max(Duration::from_millis(10))) {
                         return Err(Halt::Stopped);
                     }
                 }
@@ -560,18 +588,22 @@ impl Walk {
         self.offset = Some(pending.batch.to);
         self.anew = false;
         self.stepped_at = Instant::now();
-        // What is not read yet is younger; how much it is the frames tell.
-        self.meters.lag.set(0.0);
-        self.meters.lag_frames.set(self.behind());
+        self.tell_clear();
         Ok(())
     }
 
-    fn tell_lag(&self, since: Timestamp) {
-        let now_ms =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let lag_ms = u64::try_from(now_ms).unwrap_or(u64::MAX).saturating_sub(since.0);
-        self.meters.lag.set(Duration::from_millis(lag_ms).as_secs_f64());
+    /// Redis takes what it is given. What is not read yet is younger than now; how much it is the frames tell.
+    fn tell_clear(&mut self) {
+        self.lag.clear(wall_clock());
+        self.meters.lag.set(0.0);
         self.meters.lag_frames.set(self.behind());
+    }
+
+    /// Nothing goes to Redis now.
+    fn tell_lag(&mut self) {
+        let behind = self.behind();
+        self.meters.lag.set(self.lag.age(wall_clock(), behind > 0.0).as_secs_f64());
+        self.meters.lag_frames.set(behind);
     }
 
     /// Keeps the memory: only where Redis holds an offset as far as it, or a start could not use it.

@@ -14,4 +14,5 @@ pub mod link;
 pub mod probe;
 pub mod streams;
 
+mod lag;
 mod metrics;

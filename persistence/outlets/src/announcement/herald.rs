@@ -395,6 +395,8 @@ impl Herald {
             | OrderEvent::StrayFound { .. }
             | OrderEvent::StrayReturned { .. }
             | OrderEvent::StrayKept { .. }
+            // Whoever asked was told.
+            | OrderEvent::Answered(_)
             | OrderEvent::ActionRequired { .. }
             | OrderEvent::ConfirmRequested
             | OrderEvent::UnitsSold
