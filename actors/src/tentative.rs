@@ -4,7 +4,7 @@
 //! exactly one wins, never none. Volatile: after a crash nobody waits, and a resumed saga marks its holds again.
 
 use doorbuster_engine::identity::ReservationId;
-use doorbuster_engine::stock::{PartStatus, Stock};
+use doorbuster_engine::stock::Stock;
 
 /// See the module's header.
 #[derive(Debug, Default)]
@@ -36,10 +36,7 @@ impl Tentative {
             self.units = 0;
             return;
         }
-        let held = |id: &ReservationId| match stock.part(*id) {
-            PartStatus::Held(quantity) => quantity,
-            PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => 0,
-        };
+        let held = |id: &ReservationId| stock.held_part(*id).unwrap_or(0);
         self.units = self.holds.iter().map(held).fold(0, i64::saturating_add);
     }
 

@@ -101,7 +101,7 @@ impl EntityActor {
 
     pub(super) fn part(&self, reservation: ReservationId) -> PartStatus {
         match &self.snapshot {
-            Snapshot::Stock(stock) => stock.part(reservation),
+            Snapshot::Stock(stock) => stock.part(reservation, self.worker.now()),
             Snapshot::Reservation(_) | Snapshot::Cart(_) | Snapshot::Order(_) => PartStatus::Absent,
         }
     }

@@ -73,7 +73,7 @@ impl Stock {
                 Some(_) | None => Decision::Nothing,
             },
             StockCommand::HoldPart { reservation, quantity, partial, home } => {
-                self.decide_hold_part(*reservation, *quantity, *partial, *home)
+                self.decide_hold_part(*reservation, *quantity, *partial, *home, envelope.now)
             }
             StockCommand::SellPart { reservation, as_of } => {
                 self.end_part(*reservation, *as_of, StockEvent::PartSold { reservation: *reservation })
@@ -170,11 +170,12 @@ impl Stock {
         quantity: i64,
         partial: bool,
         home: Home,
+        now: Timestamp,
     ) -> StockDecision {
         if self.holds.contains_key(&reservation) {
             return Decision::Nothing;
         }
-        match self.part(reservation) {
+        match self.part(reservation, now) {
             // A late copy of a hold that already ended must not hold again: nobody would ever end it.
             PartStatus::Sold if mutant::active(Mutant::ForgetEndedParts) => {}
             // A refused reservation may be asked for again under its key (law 4). Where this is a late copy, its coordinator
@@ -194,11 +195,10 @@ impl Stock {
 
     /// `event`, if a part is held here that was held when that was decided.
     fn end_part(&self, reservation: ReservationId, as_of: Position, event: StockEvent) -> StockDecision {
-        match self.part(reservation) {
-            PartStatus::Held(_) if !self.holds_since(reservation, as_of) => Decision::change(event),
-            PartStatus::Held(_) | PartStatus::Absent | PartStatus::Sold | PartStatus::Freed => {
-                Decision::Nothing
-            }
+        if self.held_part(reservation).is_some() && !self.holds_since(reservation, as_of) {
+            Decision::change(event)
+        } else {
+            Decision::Nothing
         }
     }
 

@@ -463,13 +463,18 @@ impl Stock {
         Some(self.record(id, hold, ReservationState::Held))
     }
 
-    /// How a saga's part stands here.
-    pub fn part(&self, id: ReservationId) -> PartStatus {
+    /// Units held here for a saga.
+    pub fn held_part(&self, id: ReservationId) -> Option<i64> {
+        self.holds.get(&id).filter(|hold| hold.home.is_some()).map(|hold| hold.quantity)
+    }
+
+    /// How a saga's part stands here. One that ended is remembered for ten seconds.
+    pub fn part(&self, id: ReservationId, now: Timestamp) -> PartStatus {
         match self.holds.get(&id) {
             Some(hold) if hold.home.is_some() => PartStatus::Held(hold.quantity),
             // A public reservation's own hold is nobody's part.
             Some(_) => PartStatus::Absent,
-            None => self.ended_parts.get(id).unwrap_or(PartStatus::Absent),
+            None => self.ended_parts.get(id, now).unwrap_or(PartStatus::Absent),
         }
     }
 

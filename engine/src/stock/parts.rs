@@ -25,9 +25,12 @@ pub(super) struct EndedParts {
 }
 
 impl EndedParts {
-    /// How the part ended, if it is remembered.
-    pub(super) fn get(&self, id: ReservationId) -> Option<PartStatus> {
-        self.status.get(&id).copied()
+    /// How the part ended, if it did a short while before `now`. What is older may still stand here, for nothing has happened to
+    /// the SKU since; but a key that is tried again a day later must not meet it.
+    pub(super) fn get(&self, id: ReservationId, now: Timestamp) -> Option<PartStatus> {
+        let status = self.status.get(&id)?;
+        let (_, at) = self.order.iter().rev().find(|(known, _)| *known == id)?;
+        (now < at.plus_ms(MEMORY_MS)).then_some(*status)
     }
 
     /// Remembers that the part ended.

@@ -94,7 +94,7 @@ impl Model {
         let outcome = self.judge(ask, now);
         if !outcome.starts_with('!') && outcome != "Nothing" && outcome != "Answer" {
             self.changes += 1;
-            // Memories end by event time, never by asking.
+            // What is remembered ends by event time, never by asking.
             self.ended_parts.retain(|_, at| *at + 10_000 > now);
             // The newest sixteen outlive any jump of the clock.
             let fresh = usize::from(self.restocks.len() > restocks_before);
@@ -158,7 +158,8 @@ impl Model {
                 )
             }
             Ask::Hold { id, quantity, partial } => {
-                if self.holders.contains_key(&id) || self.ended_parts.contains_key(&id) {
+                let ended_lately = self.ended_parts.get(&id).is_some_and(|at| *at + 10_000 > now);
+                if self.holders.contains_key(&id) || ended_lately {
                     return "Nothing".into();
                 }
                 let holder = Holder { units: 0, since: now, until: u64::MAX, body: 0, public: false };
