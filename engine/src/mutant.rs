@@ -155,6 +155,8 @@ mutants! {
     ServeLastFirst breaks 8,
     /// Asks a provider as often as it likes.
     IgnorePace breaks 11,
+    /// Answers a request that finds nothing to change without recording that it did.
+    AnswerUnrecorded breaks 3 or 5,
 }
 
 #[cfg(feature = "mutants")]

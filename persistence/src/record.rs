@@ -4,8 +4,8 @@
 //! that a cluster changes no bytes.
 
 /// The version of a record, and of the event in it, that this engine writes, and the newest it reads. Version 2 came with
-/// payments that are authorized first.
-pub const RECORD_VERSION: u16 = 2;
+/// payments that are authorized first, version 3 with answers that are recorded although nothing changed.
+pub const RECORD_VERSION: u16 = 3;
 
 /// Bytes of a record before its body: length, version and [`RecordHeader`].
 pub const RECORD_HEADER_BYTES: usize = 36;

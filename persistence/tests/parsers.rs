@@ -44,6 +44,8 @@ fn check_records(body: &[u8], reached: &mut Reached) {
             Ok(entry) => {
                 let mut printed = Vec::new();
                 codec::append_record(&mut printed, &record.header, &entry).unwrap();
+                // But for its version: an older one that is read is written as the present one.
+                printed[4..6].copy_from_slice(&body[at + 4..at + 6]);
                 assert_eq!(printed, body[at..at + size], "an accepted record prints as it was read");
                 reached.note("accepted");
             }

@@ -1,8 +1,9 @@
 //! The usual way of money, and its ends.
 
-use doorbuster_actors::Access;
+use doorbuster_actors::{Access, Engine, Reply};
 use doorbuster_engine::answer::{Answer, CheckoutResult, Refusal};
-use doorbuster_engine::order::{OrderState, PaymentState};
+use doorbuster_engine::identity::OrderId;
+use doorbuster_engine::order::{OrderState, OrderView, PaymentState};
 use doorbuster_engine::payment::{NextAction, Standing};
 
 use super::{Provider, buy, came_to, live, order, pass, steps, units};
@@ -168,4 +169,75 @@ fn a_lost_answer_is_looked_up_and_nobody_is_asked_for_money_twice() {
             assert_eq!(provider.asked_for(pending.id)[..2], ["authorize", "look_up"]);
         },
     );
+}
+
+/// Found by a proof of 5,000 checkouts: a shopper whose order was placed meanwhile confirms, and hears at a repeat of what came later.
+#[test]
+fn who_asks_for_what_is_done_already_is_told_the_same_ever_after() {
+    let (data, provider) = (tempfile::tempdir().unwrap(), Provider::new());
+    let told = live(
+        data.path(),
+        0,
+        &[&provider],
+        |_| {},
+        async |engine, _| {
+            define(&engine, "TEE", 9).await;
+            provider.silence(&["capture"]);
+            let (_, placed) = came_to(buy(&engine, "placed", "TEE", "authorize").await);
+            let (_, off) = came_to(buy(&engine, "off", "TEE", "authorize").await);
+            provider.silence(&["*"]);
+            let (_, open) = came_to(buy(&engine, "open", "TEE", "authorize").await);
+            provider.silence(&["capture"]);
+            engine.cancel(ticket(&engine, "cancel", ""), Access::Admin, off.id).await.unwrap();
+            let asked = [("placed", placed.id), ("open", open.id), ("off", off.id)];
+            let mut told = Vec::new();
+            for (what, id) in asked {
+                let first = ask(&engine, what, id).await;
+                assert!(!first.replayed, "{what}");
+                told.push((what, id, first.answer));
+            }
+            provider.silence(&[]);
+            pass(60).await;
+            for (what, id, first) in &told {
+                let (OrderView { version: then, .. }, now) = (shown(first), order(&engine, *id).await);
+                assert!(now.version > then || *what == "off", "{what} has gone on: {then}, {}", now.version);
+                assert!(
+                    !steps(&engine, *id).await.contains(&"answered".to_owned()),
+                    "{what}: no step of its life"
+                );
+                let again = ask(&engine, what, *id).await;
+                assert!(again.replayed && again.answer == *first, "law 5, {what}: {first:?}, {again:?}");
+            }
+            told
+        },
+    );
+    live(
+        data.path(),
+        0,
+        &[&provider],
+        |_| {},
+        async |engine, _| {
+            for (what, id, first) in &told {
+                let again = ask(&engine, what, *id).await;
+                assert!(again.replayed && again.answer == *first, "law 5, {what}, after a start: {again:?}");
+            }
+        },
+    );
+}
+
+/// Confirms, or cancels what is off, under a key of its own.
+async fn ask(engine: &Engine, what: &str, id: OrderId) -> Reply {
+    let ticket = ticket(engine, &format!("ask {what}"), "");
+    let verdict = match what {
+        "off" => engine.cancel(ticket, Access::Admin, id).await,
+        _ => engine.confirm(ticket, Access::Admin, id).await,
+    };
+    verdict.unwrap_or_else(|refusal| panic!("{what}: {refusal:?}"))
+}
+
+fn shown(answer: &Answer) -> OrderView {
+    match answer {
+        Answer::Order(view) | Answer::Checkout(_, view) => (**view).clone(),
+        other => panic!("no order is shown: {other:?}"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::answer::{Answer, CheckoutResult, FieldError, Missing, Refusal};
+use crate::answer::{Answer, FieldError, Missing, Refusal};
 use crate::envelope::{Decision, Envelope};
 use crate::identity::{RefundId, RequestStamp, Timestamp};
 use crate::money::Money;
@@ -10,7 +10,7 @@ use crate::mutant::{self, Mutant};
 use crate::payment::{CaptureOutcome, ChargeOutcome, PaymentNews, RefundOutcome, Standing, VoidOutcome};
 
 use super::{
-    Funds, LineUnits, Off, Order, OrderCommand, OrderEvent, OrderState, Paying, Refund, RefundState,
+    Funds, Inquiry, LineUnits, Off, Order, OrderCommand, OrderEvent, OrderState, Paying, Refund, RefundState,
     STEPS_MAX, STRAYS_MAX, Stage, StrayOutcome,
 };
 
@@ -353,16 +353,24 @@ impl Order {
                 Err(Refusal::InProgress { retry_after_ms: STEP_RETRY_MS })
             }
             Stage::Paying(Paying::Asked | Paying::LookingUp | Paying::Deferred { .. }) => {
-                Ok(Decision::Answer(self.checkout_answer(CheckoutResult::PaymentPending)))
+                Ok(self.tell_as_it_stands(Inquiry::Confirm))
             }
             Stage::Placed if self.state() != OrderState::Cancelled => {
-                Ok(Decision::Answer(self.checkout_answer(CheckoutResult::Placed)))
+                Ok(self.tell_as_it_stands(Inquiry::Confirm))
             }
             Stage::Voiding { .. } => Err(self.illegal("confirm", "the payment is being cancelled")),
             Stage::Placed | Stage::Off(_) => {
                 Err(self.illegal("confirm", "the order is off; check out again"))
             }
         }
+    }
+
+    /// Nothing is left to change, and the answer shows what later changes: so it is recorded that it was given (law 5).
+    fn tell_as_it_stands(&self, inquiry: Inquiry) -> OrderDecision {
+        if mutant::active(Mutant::AnswerUnrecorded) {
+            return Decision::Answer(self.as_it_stands(inquiry));
+        }
+        Decision::change(OrderEvent::Answered(inquiry))
     }
 
     fn decide_cancel(
@@ -382,7 +390,7 @@ impl Order {
             Stage::Paying(_) | Stage::Voiding { by_request: false, refund: _ } => {
                 Ok(Decision::change(OrderEvent::VoidRequested { by_request: true, refund }))
             }
-            Stage::Off(_) => Ok(Decision::Answer(Answer::Order(Box::new(self.view())))),
+            Stage::Off(_) => Ok(self.tell_as_it_stands(Inquiry::Cancel)),
             Stage::Placed => self.decide_cancel_when_placed(refund, request),
         }
     }
@@ -396,7 +404,7 @@ impl Order {
             return running(pending.request, request);
         }
         match self.state() {
-            OrderState::Cancelled => return Ok(Decision::Answer(Answer::Order(Box::new(self.view())))),
+            OrderState::Cancelled => return Ok(self.tell_as_it_stands(Inquiry::Cancel)),
             OrderState::Paid | OrderState::PartiallyRefunded => {}
             OrderState::PendingPayment
             | OrderState::Fulfilled

@@ -5,8 +5,8 @@ use crate::identity::{Recorded, RefundId, RequestStamp};
 use crate::money::Money;
 
 use super::{
-    FulfilmentView, Funds, LineUnits, NOTICES_MAX, Off, Order, OrderDraft, OrderEvent, OrderLine, OrderState,
-    Paying, Refund, RefundState, RefundView, Stage, Stray, TIMELINE_MAX, TimelineEntry,
+    FulfilmentView, Funds, Inquiry, LineUnits, NOTICES_MAX, Off, Order, OrderDraft, OrderEvent, OrderLine,
+    OrderState, Paying, Refund, RefundState, RefundView, Stage, Stray, TIMELINE_MAX, TimelineEntry,
 };
 
 impl Order {
@@ -17,8 +17,10 @@ impl Order {
         recorded: Recorded,
         request: Option<RequestStamp>,
     ) -> Folded {
-        self.version = self.version.checked_add(1).expect("law 10: a version fits u64");
-        self.note(event, recorded);
+        if event.is_change() {
+            self.version = self.version.checked_add(1).expect("law 10: a version fits u64");
+            self.note(event, recorded);
+        }
         match event {
             OrderEvent::Started(draft) => {
                 assert!(self.is_absent(), "law 10: an order starts once");
@@ -225,6 +227,16 @@ impl Order {
                 self.completed = true;
                 Folded::default()
             }
+            OrderEvent::Answered(inquiry) => Folded::settle(request, || Ok(self.as_it_stands(*inquiry))),
+        }
+    }
+
+    /// What a request is told that found nothing to change.
+    pub(super) fn as_it_stands(&self, inquiry: Inquiry) -> Answer {
+        match inquiry {
+            Inquiry::Confirm if self.stage == Stage::Placed => self.checkout_answer(CheckoutResult::Placed),
+            Inquiry::Confirm => self.checkout_answer(CheckoutResult::PaymentPending),
+            Inquiry::Cancel => Answer::Order(Box::new(self.view())),
         }
     }
 
@@ -360,6 +372,11 @@ impl Order {
 }
 
 impl OrderEvent {
+    /// Whether it is a step of the order's life, which its version counts and its timeline shows.
+    pub fn is_change(&self) -> bool {
+        !matches!(self, Self::Answered(_))
+    }
+
     /// Its wire name, and what people want to know of it: a step of the timeline.
     pub fn described(&self) -> (&'static str, Option<String>) {
         describe(self)
@@ -417,5 +434,6 @@ fn describe(event: &OrderEvent) -> (&'static str, Option<String>) {
         OrderEvent::StrayKept { reference, reason } => {
             ("stray_payment_kept", Some(format!("{reference}: {reason}")))
         }
+        OrderEvent::Answered(_) => ("answered", None),
     }
 }

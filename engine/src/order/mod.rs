@@ -28,7 +28,7 @@ use crate::payment::NextAction;
 use crate::pricing::Totals;
 
 pub use shown::{FulfilmentView, OrderLine, OrderSummary, OrderView, RefundState, RefundView, TimelineEntry};
-pub use vocabulary::{OrderCommand, OrderEvent, OrderObligation, StrayOutcome};
+pub use vocabulary::{Inquiry, OrderCommand, OrderEvent, OrderObligation, StrayOutcome};
 
 /// A postal address; every part optional but `country`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -245,6 +245,18 @@ pub enum OrderEvent {
         /// Why.
         reason: String,
     },
+    /// A caller's request found nothing to change, and is answered as the order stands: no step of its life, and no new version.
+    /// Recorded so that a repeat is told the same, whatever has become of the order since (law 5).
+    Answered(Inquiry),
+}
+
+/// A caller's request that may find nothing left to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inquiry {
+    /// A confirmation: the order is placed, or its payment is open and not the shopper's to finish.
+    Confirm,
+    /// A cancellation: the order is off.
+    Cancel,
 }
 
 /// What became of money that an order does not want.

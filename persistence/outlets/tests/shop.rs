@@ -11,7 +11,7 @@ use doorbuster_engine::identity::{
     CartId, Fingerprint, FulfilmentId, OrderId, Position, Recorded, RefundId, ReservationId, Sku, Timestamp,
 };
 use doorbuster_engine::money::{Currency, Money};
-use doorbuster_engine::order::{DraftLine, LineUnits, OrderDraft, OrderEvent};
+use doorbuster_engine::order::{DraftLine, Inquiry, LineUnits, OrderDraft, OrderEvent};
 use doorbuster_engine::payment::NextAction;
 use doorbuster_engine::pricing::totals;
 use doorbuster_engine::reservation::ReservationEvent;
@@ -273,6 +273,7 @@ impl Shop {
         self.in_order(id, OrderEvent::StrayReturned { reference: "ch_stray_1".into() });
         let (reference, reason) = ("ch_stray_2".into(), "no such card".into());
         self.in_order(id, OrderEvent::StrayKept { reference, reason });
+        self.in_order(id, OrderEvent::Answered(Inquiry::Cancel));
     }
 
     /// An order from its cart to its fate, over several frames.

@@ -101,7 +101,7 @@ fn a_projection_is_the_journal_folded() {
 }
 
 /// Every event there is; reservations over several SKUs apart, which say only what their SKUs say too.
-const EVENTS: [&str; 52] = [
+const EVENTS: [&str; 53] = [
     "Stock Defined",
     "Stock Redefined",
     "Stock Adjusted",
@@ -154,6 +154,7 @@ const EVENTS: [&str; 52] = [
     "Order StrayFound",
     "Order StrayReturned",
     "Order StrayKept",
+    "Order Answered",
 ];
 
 #[test]

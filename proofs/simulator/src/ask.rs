@@ -9,7 +9,7 @@ use doorbuster_engine::answer::{Answer, Item};
 use doorbuster_engine::event::Event;
 use doorbuster_engine::identity::{CartId, OrderId, ReservationId, Sku};
 use doorbuster_engine::money::{Currency, Money};
-use doorbuster_engine::order::{LineUnits, OrderEvent};
+use doorbuster_engine::order::{Inquiry, LineUnits, OrderEvent};
 use doorbuster_engine::reservation::ReservationEvent;
 use doorbuster_engine::stock::{Definition, StockEvent};
 
@@ -161,13 +161,17 @@ impl Ask {
             (Self::Commit(_), Event::Reservation(ReservationEvent::Committed)) => true,
             (Self::Release(_), Event::Reservation(ReservationEvent::Released)) => true,
             (Self::Checkout(..), Event::Order(OrderEvent::Started(draft))) => draft.provider == PROVIDER,
-            (Self::Confirm(_), Event::Order(OrderEvent::ConfirmRequested)) => true,
+            (
+                Self::Confirm(_),
+                Event::Order(OrderEvent::ConfirmRequested | OrderEvent::Answered(Inquiry::Confirm)),
+            ) => true,
             (Self::Cancel(_), Event::Order(event)) => matches!(
                 event,
                 OrderEvent::CancelRequested { .. }
                     | OrderEvent::VoidRequested { by_request: true, .. }
                     // In the same breath, where the order waits for its provider.
                     | OrderEvent::PaymentVoided
+                    | OrderEvent::Answered(Inquiry::Cancel)
                     | OrderEvent::RefundSucceeded { .. }
             ),
             (

@@ -134,6 +134,8 @@ impl Common {
                         | Ask::SetQuantity(..)
                         | Ask::DeleteCart(_)
                         | Ask::Checkout(..)
+                        | Ask::Confirm(_)
+                        | Ask::Cancel(_)
                         | Ask::Refund(..)
                         | Ask::Fulfil(..)
                         | Ask::Reserve(..)

@@ -418,6 +418,8 @@ impl Common {
     pub fn check_overdue(&self, quarantined: impl Fn(&Sku) -> bool) -> Checked {
         /// A sweep, a slot of the wheel, a flush, and some air.
         const SLACK_MS: u64 = 2_000;
+        /// A flush of each of two orders that were let through one behind the other.
+        const OVERTAKING_SLACK_MS: u64 = 500;
         if self.clock.now_ms() < self.unhealthy_until_ms + SLACK_MS {
             return Ok(());
         }
@@ -449,7 +451,7 @@ impl Common {
         }
         for (id, order) in &self.model.orders {
             let overtaken = order.overtaken_at_ms.filter(|_| order.waits_at().is_some());
-            if overtaken.is_some_and(|at_ms| self.clock.now_ms() > at_ms + SLACK_MS) {
+            if overtaken.is_some_and(|at_ms| self.clock.now_ms() > at_ms + OVERTAKING_SLACK_MS) {
                 return Err(Broken {
                     law: 8,
                     seen: format!(

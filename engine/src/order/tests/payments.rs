@@ -16,7 +16,7 @@ const AUTHORIZED: &str = "
     voided                 1  -   nothing          -             paid/authorized/0-0             sell+tell_placed
     void_too_late          1  -   nothing          -             paid/authorized/0-0             sell+tell_placed
     ready                  1  -   nothing          -             paid/authorized/0-0             sell+tell_placed
-    confirm                1  K2  answer           placed_paid   paid/authorized/0-0             sell+tell_placed
+    confirm                1  K2  answered         K2:placed_paid paid/authorized/0-0             sell+tell_placed
     refund:1               1  K2  refuse           in_progress   paid/authorized/0-0             sell+tell_placed
     fulfil:1               1  K2  refuse           in_progress   paid/authorized/0-0             sell+tell_placed
     wake                  999 -   nothing          -             paid/authorized/0-0             sell+tell_placed
@@ -57,7 +57,7 @@ const LOST: &str = "
     confirm                2  K2  refuse           illegal_from_cancelled cancelled/declined/0-0 restock:R1:A*1,B*2
     refund:2               2  K2  refuse           illegal_from_cancelled cancelled/declined/0-0 restock:R1:A*1,B*2
     fulfil:2               2  K2  refuse           illegal_from_cancelled cancelled/declined/0-0 restock:R1:A*1,B*2
-    cancel:2               2  K2  answer           order_cancelled cancelled/declined/0-0        restock:R1:A*1,B*2
+    cancel:2               2  K2  answered         K2:order_cancelled cancelled/declined/0-0        restock:R1:A*1,B*2
     restocked:1            3  -   units_restocked  -             cancelled/declined/0-0          -
 ";
 
@@ -81,7 +81,7 @@ const CALLED_OFF: &str = "
     void_too_late          4  -   nothing          -             cancelled/voided/0-0            tell_placed+restock:R7:A*1,B*2
     capture_done           4  -   nothing          -             cancelled/voided/0-0            tell_placed+restock:R7:A*1,B*2
     restocked:7            5  -   units_restocked  -             cancelled/voided/0-0            tell_placed
-    cancel:8               5  K3  answer           order_cancelled cancelled/voided/0-0          tell_placed
+    cancel:8               5  K3  answered         K3:order_cancelled cancelled/voided/0-0          tell_placed
     new
     start                  0  K1  started          -             pending_payment/none/0-0        hold:A*1,B*2
     held                   0  -   units_reserved   -             pending_payment/pending/0-0     charge:1300
@@ -115,7 +115,7 @@ const DEFERRED: &str = "
     action                 1  -   nothing          -             pending_payment/pending/0-0     await:2
     unknown                1  -   nothing          -             pending_payment/pending/0-0     await:2
     voided                 1  -   nothing          -             pending_payment/pending/0-0     await:2
-    confirm                2  K2  answer           pending       pending_payment/pending/0-0     await:2
+    confirm                2  K2  answered         K2:pending    pending_payment/pending/0-0     await:2
     refund:1               2  K2  refuse           illegal_from_pending_payment pending_payment/pending/0-0 await:2
     fulfil:1               2  K2  refuse           illegal_from_pending_payment pending_payment/pending/0-0 await:2
     wake                  50  -   nothing          -             pending_payment/pending/0-0     await:2
@@ -145,7 +145,7 @@ const DEFERRED: &str = "
     start                  0  K1  started          -             pending_payment/none/0-0        hold:A*1,B*2
     held:50                1  -   units_reserved+payment_deferred K1:pending pending_payment/pending/0-0 await:2
     cancel:7               2  K2  void_requested+payment_voided K2:order_cancelled cancelled/voided/0-0 free
-    cancel:8               2  K3  answer           order_cancelled cancelled/voided/0-0          free
+    cancel:8               2  K3  answered         K3:order_cancelled cancelled/voided/0-0          free
     ready                  2  -   nothing          -             cancelled/voided/0-0            free
     wake                  51  -   nothing          -             cancelled/voided/0-0            free
     new

@@ -238,13 +238,13 @@ const PAID: &str = "
     held                1  -    nothing         -                     pending_payment/pending/0-0   charge:1300
     short               1  -    nothing         -                     pending_payment/pending/0-0   charge:1300
     voided              1  -    nothing         -                     pending_payment/pending/0-0   charge:1300
-    confirm             1  K2   answer          pending               pending_payment/pending/0-0   charge:1300
+    confirm             1  K2   answered        K2:pending            pending_payment/pending/0-0   charge:1300
     wake               99  -    nothing         -                     pending_payment/pending/0-0   charge:1300
     captured           99  -    placed          K1:placed_paid        paid/captured/1300-0          sell+tell_placed
     captured           99  -    nothing         -                     paid/captured/1300-0          sell+tell_placed
     declined           99  -    nothing         -                     paid/captured/1300-0          sell+tell_placed
     start              99  K1   nothing         -                     paid/captured/1300-0          sell+tell_placed
-    confirm            99  K2   answer          placed_paid           paid/captured/1300-0          sell+tell_placed
+    confirm            99  K2   answered        K2:placed_paid        paid/captured/1300-0          sell+tell_placed
     freed              99  -    nothing         -                     paid/captured/1300-0          sell+tell_placed
     told               99  -    cart_told       -                     paid/captured/1300-0          sell
     sold               99  -    units_sold      -                     paid/captured/1300-0          -
@@ -271,7 +271,7 @@ const UNPAID: &str = "
     freed               0  -    nothing         -                     cancelled/none/0-0            tell_failed
     told                0  -    cart_told       -                     cancelled/none/0-0            -
     confirm             0  K2   refuse          illegal_from_cancelled cancelled/none/0-0           -
-    cancel:1            0  K2   answer          order_cancelled       cancelled/none/0-0            -
+    cancel:1            0  K2   answered        K2:order_cancelled    cancelled/none/0-0            -
     refund:1            0  K2   refuse          illegal_from_cancelled cancelled/none/0-0           -
     new
     start               0  K1   started         -                     pending_payment/none/0-0      hold:A*1,B*2
@@ -288,7 +288,7 @@ const OPEN: &str = "
     held                0  -    units_reserved    -                   pending_payment/pending/0-0        charge:1300
     unknown             1  -    payment_unanswered K1:pending         pending_payment/pending/0-0        look_up
     unknown             1  -    nothing           -                   pending_payment/pending/0-0        look_up
-    confirm             1  K2   answer            pending             pending_payment/pending/0-0        look_up
+    confirm             1  K2   answered          K2:pending          pending_payment/pending/0-0        look_up
     action              2  -    action_required   -                   pending_payment/requiresaction/0-0 -
     action              2  -    nothing           -                   pending_payment/requiresaction/0-0 -
     unknown             2  -    nothing           -                   pending_payment/requiresaction/0-0 -
@@ -341,7 +341,7 @@ const VOIDED: &str = "
     cancel:2          100  K2   join              -                   pending_payment/pending/0-0        void:?
     cancel:3          100  K3   refuse            in_progress         pending_payment/pending/0-0        void:?
     voided            101  -    payment_voided    K1:declined_the_order_was_cancelled,K2:order_cancelled cancelled/voided/0-0 free
-    cancel:3          102  K3   answer            order_cancelled     cancelled/voided/0-0               free
+    cancel:3          102  K3   answered          K3:order_cancelled  cancelled/voided/0-0               free
     new
     start               0  K1   started           -                   pending_payment/none/0-0           hold:A*1,B*2
     held                0  -    units_reserved    -                   pending_payment/pending/0-0        charge:1300
@@ -357,7 +357,7 @@ const VOIDED: &str = "
     sold                3  -    units_sold        -                   cancelled/refunded/1300-1300       tell_placed+restock:R1:A*1,B*2
     restocked:1         3  -    units_restocked   -                   cancelled/refunded/1300-1300       tell_placed
     confirm             3  K4   refuse            illegal_from_cancelled cancelled/refunded/1300-1300    tell_placed
-    cancel:4            3  K4   answer            order_cancelled     cancelled/refunded/1300-1300       tell_placed
+    cancel:4            3  K4   answered          K4:order_cancelled  cancelled/refunded/1300-1300       tell_placed
     new
     start               0  K1   started           -                   pending_payment/none/0-0           hold:A*1,B*2
     held                0  -    units_reserved    -                   pending_payment/pending/0-0        charge:1300
@@ -445,7 +445,7 @@ const DELIVERIES: &str = "
     wake              1209600005  -    completed      -                     completed/captured/1300-0     -
     wake              1209600005  -    nothing        -                     completed/captured/1300-0     -
     cancel:1          1209600006  K4   refuse         illegal_from_completed completed/captured/1300-0    -
-    confirm           1209600006  K4   answer         placed_completed      completed/captured/1300-0     -
+    confirm           1209600006  K4   answered       K4:placed_completed   completed/captured/1300-0     -
     refund:1:-:2*1    1209600006  K5   refund_requested -                   completed/captured/1300-0     refund:R1:300
     refunded:1        1209600007  -    refund_succeeded K5:refund_succeeded partially_refunded/partiallyrefunded/1300-300 restock:R1:A*1
     new

@@ -95,7 +95,9 @@ impl Folded {
         if matches!(entity, EntityKey::Reservation(_)) {
             return Ok(());
         }
-        self.changed_at.insert(entity.clone(), at);
+        if !matches!(&entry.event, Event::Order(event) if !event.is_change()) {
+            self.changed_at.insert(entity.clone(), at);
+        }
         match (&entry.event, entity) {
             (Event::Stock(StockEvent::Defined { .. } | StockEvent::Redefined { .. }), _) => {
                 self.defined_at.insert(entity.clone(), at);
@@ -196,6 +198,7 @@ impl OrderNotes {
             | OrderEvent::StrayFound { .. }
             | OrderEvent::StrayReturned { .. }
             | OrderEvent::StrayKept { .. }
+            | OrderEvent::Answered(_)
             | OrderEvent::VoidRequested { .. }
             | OrderEvent::UnitsSold
             | OrderEvent::UnitsFreed

@@ -103,6 +103,9 @@ impl Orders {
         let Some(order) = self.orders.get_mut(&id) else {
             return Err(unknown(format!("there is no order {id}")));
         };
+        if !event.is_change() {
+            return Ok(());
+        }
         let version = order.row[column::VERSION].as_integer() + 1;
         order.row[column::VERSION] = Value::integer(version);
         order.row[column::CHANGED_AT] = Value::time(recorded.at.0);
@@ -264,7 +267,8 @@ impl Order {
             | OrderEvent::Noticed { asks: false, .. }
             | OrderEvent::StrayFound { .. }
             | OrderEvent::StrayReturned { .. }
-            | OrderEvent::StrayKept { .. } => {}
+            | OrderEvent::StrayKept { .. }
+            | OrderEvent::Answered(_) => {}
             OrderEvent::UnitsReserved => self.ask_for_money(id, &at),
             OrderEvent::UnitsRefused { .. } => self.row[column::OFF_REASON] = Value::text("refused"),
             OrderEvent::PaymentUnanswered

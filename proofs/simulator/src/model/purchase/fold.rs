@@ -3,7 +3,9 @@
 use doorbuster_engine::answer::{Answer, CheckoutResult, Refusal};
 use doorbuster_engine::identity::{OrderId, RequestStamp, Sku, Timestamp};
 use doorbuster_engine::money::Money;
-use doorbuster_engine::order::{FulfilmentView, OrderEvent, OrderLine, RefundState, RefundView};
+use doorbuster_engine::order::{
+    FulfilmentView, Inquiry, OrderEvent, OrderLine, OrderState, RefundState, RefundView,
+};
 
 use super::{Purchase, Purse, Stage, Unwanted};
 use crate::broken::{Broken, Checked, demand};
@@ -77,7 +79,8 @@ impl Model {
         let Some(mut order) = self.orders.remove(&id.0) else {
             return Err(Broken { law: 10, seen: format!("{id} changes before it starts") });
         };
-        order.version += 1;
+        // An answer that changes nothing is no version.
+        order.version += u64::from(!matches!(event, OrderEvent::Answered(_)));
         let verdicts = self.change_order(&mut order, event, standing, ledger);
         order.past.note(standing, order.view());
         self.orders.insert(id.0, order);
@@ -345,6 +348,27 @@ impl Model {
                 order.units_fulfilled(&view, standing)
             }
             OrderEvent::Completed => order.return_window_passed(at_ms),
+            OrderEvent::Answered(inquiry) => {
+                let is_off = order.state() == OrderState::Cancelled;
+                let told = match inquiry {
+                    Inquiry::Confirm if order.is_placed() => {
+                        wanted(!is_off, 5)?;
+                        sometimes!("a confirmation found its order placed");
+                        checkout(order, CheckoutResult::Placed)
+                    }
+                    Inquiry::Confirm => {
+                        wanted(matches!(from, Stage::Deferred { .. } | Stage::Asked | Stage::LookingUp), 5)?;
+                        sometimes!("a confirmation found the payment open");
+                        checkout(order, CheckoutResult::PaymentPending)
+                    }
+                    Inquiry::Cancel => {
+                        wanted(is_off, 5)?;
+                        sometimes!("a cancellation found its order off");
+                        Answer::Order(Box::new(order.view()))
+                    }
+                };
+                Ok(answer(standing.request.into_iter().collect(), &told))
+            }
         }
     }
 }
