@@ -4,6 +4,8 @@
 //! units are sold. A provider that takes the money at once says so, and nothing is left to capture. Start at
 //! [`PaymentProvider`].
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{OrderId, Timestamp};
@@ -225,6 +227,13 @@ pub enum CheckupStanding {
 /// A provider's answer on its way.
 pub type Answering<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Who says when a request may go to the provider. Every request asks for its turn before it is sent, from within
+/// its call's own future; a request's own time limit begins after it.
+pub trait Turnstile: Send + Sync {
+    /// Waits for the next request's turn. `false`: not now; nothing is sent then, and the call has no answer.
+    fn turn(&self) -> Answering<bool>;
+}
+
 /// A door to a payment provider.
 ///
 /// Every call is safe to repeat with the same key; no call panics; an answer that says nothing definite is `Unknown`,
@@ -247,8 +256,15 @@ pub trait PaymentProvider: Send + Sync {
         None
     }
 
-    /// Calls a second that we allow ourselves; `None`: as many as we like.
+    /// Requests a second that we allow ourselves; `None`: as many as we like.
     fn calls_per_second_max(&self) -> Option<u32> {
+        None
+    }
+
+    /// The same door for one call, whose every request asks `turns` before it is sent. `None`: no call of it is more than one
+    /// request, so that whoever places calls can count them by itself.
+    fn paced(&self, turns: Arc<dyn Turnstile>) -> Option<Arc<dyn PaymentProvider>> {
+        let _ = turns;
         None
     }
 

@@ -43,7 +43,7 @@ use doorbuster_engine::identity::Timestamp;
 use doorbuster_engine::money::Money;
 use doorbuster_engine::payment::{
     Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, Checkup, CheckupStanding, Notice, NoticeError,
-    PaymentPage, PaymentProvider, RefundOutcome, VoidOutcome,
+    PaymentPage, PaymentProvider, RefundOutcome, Turnstile, VoidOutcome,
 };
 
 pub use options::{Options, OptionsError};
@@ -129,6 +129,11 @@ impl PaymentProvider for Stripe {
 
     fn calls_per_second_max(&self) -> Option<u32> {
         Some(self.calls_per_second_max)
+    }
+
+    fn paced(&self, turns: Arc<dyn Turnstile>) -> Option<Arc<dyn PaymentProvider>> {
+        let account = Account { wire: self.account.wire.paced(turns), ..Account::clone(&self.account) };
+        Some(Arc::new(Self { account: Arc::new(account), ..self.clone() }))
     }
 
     fn check_up(&self) -> Answering<Checkup> {

@@ -10,7 +10,9 @@ use doorbuster_engine::payment::{Answering, Notice, NoticeError, PaymentNews, Pa
 use tokio::sync::oneshot;
 
 use crate::engine::Engine;
-use crate::payments::{Finding, ProviderStatus, Reconciliation, by_order, compare, without_payment};
+use crate::payments::{
+    Finding, PATIENCE, ProviderStatus, Reconciliation, Turns, by_order, compare, without_payment,
+};
 use crate::types::{Access, OrderFilter};
 
 /// Most payments one comparison reads; a longer list is compared in part, and says so.
@@ -84,9 +86,11 @@ impl Engine {
         deadline: tokio::time::Instant,
     ) -> Result<Heard, HearError> {
         let desk = self.shared.desk(provider).ok_or(HearError::UnknownProvider)?;
-        let proving = desk.provider().notice(header, body, self.shared.host.wall_ms());
+        // Some are proved by asking the provider, which is a request like any: a flood of them must not keep payments waiting.
+        let turns = Turns::of_patient(desk, PATIENCE);
+        let proving = turns.provider().notice(header, body, self.shared.host.wall_ms());
         let proved = self
-            .outside(proving, self.shared.limits.payment_deadline)
+            .outside(turns, proving, self.shared.limits.payment_deadline)
             .await
             .unwrap_or(Err(NoticeError::Unproved));
         let Notice { event, kind, news } = proved.map_err(HearError::NotGenuine)?;
@@ -123,9 +127,10 @@ impl Engine {
                 return Err(ReconcileError::NoAnswer);
             }
             desk.place().await;
-            let listing = desk.provider().list(from, after.as_deref());
-            let page =
-                self.outside(listing, PAGE_DEADLINE).await.flatten().ok_or(ReconcileError::NoAnswer)?;
+            let turns = Turns::of_placed(desk);
+            let listing = turns.provider().list(from, after.as_deref());
+            let page = self.outside(turns, listing, PAGE_DEADLINE).await;
+            let page = page.flatten().ok_or(ReconcileError::NoAnswer)?;
             records.extend(page.data);
             after = page.next;
             if after.is_none() {
@@ -214,10 +219,15 @@ impl Engine {
     }
 
     /// Runs a provider's call where its sockets live; `None` if it panicked or took longer.
-    async fn outside<T: Send + 'static>(&self, call: Answering<T>, deadline: Duration) -> Option<T> {
+    async fn outside<T: Send + 'static>(
+        &self,
+        turns: Turns,
+        call: Answering<T>,
+        deadline: Duration,
+    ) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         self.shared.host.spawn(Box::pin(async move {
-            if let Ok(answer) = tokio::time::timeout(deadline, call).await {
+            if let Some(answer) = turns.within(deadline, call).await {
                 let _ = sender.send(answer);
             }
         }));

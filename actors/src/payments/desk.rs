@@ -1,7 +1,7 @@
 //! One provider's desk: who may ask it now, who waits, and how it has answered.
 //!
 //! Laws it serves: 8 (an order that waits here was never asked about, so its units can go back without asking anybody) and 11
-//! (calls are paced and counted). Orders whose provider could not be asked wait in the order in which their units were held, and
+//! (requests are paced, calls counted). Orders whose provider could not be asked wait in the order in which their units were held, and
 //! are let through one after another when the provider answers again, at the pace it allows. Start at [`Desk::place`].
 
 use std::collections::BTreeMap;
@@ -23,8 +23,9 @@ use crate::runtime::Shared;
 use super::breaker::{Breaker, Leave};
 use super::pace::Pace;
 
-/// How long a shopper's own call may wait for its place in the pace. Beyond it new checkouts wait as orders instead.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a shopper's own call may wait for its place in the pace. Beyond it new checkouts wait as orders instead, and
+/// webhooks whose proof needs a request come again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How near the pace's end the next waiting order is let through: their calls then come one behind another, and shoppers who
 /// are at the door are not behind all of them.
@@ -52,11 +53,17 @@ pub(crate) enum Heard {
 pub(crate) struct Desk {
     provider: Arc<dyn PaymentProvider>,
     state: Mutex<State>,
+    /// The pace once more, of what was really sent: places are given ahead, and whoever comes late for theirs, as when the
+    /// journal stood still for a moment, must not go in one heap with those who come in time. First come, first served.
+    sent: tokio::sync::Mutex<Pace>,
 }
 
 struct State {
     breaker: Breaker,
+    /// The pace as places are given.
     pace: Pace,
+    /// Requests whose place has come, and that are about to be sent.
+    at_gate: u32,
     /// Orders that wait for the provider, by when their units were held; with since when, for the figures.
     waiting: BTreeMap<Position, (OrderId, Instant)>,
     /// Orders that were let through and have yet to make their call, with its moment: their place in the pace is taken already.
@@ -87,6 +94,11 @@ pub struct ProviderStatus {
 }
 
 impl State {
+    /// How long somebody who came now would wait for a place.
+    fn wait(&self, now: Instant) -> Duration {
+        self.pace.wait(now).saturating_add(self.pace.span(self.at_gate))
+    }
+
     /// Takes a waiting order's place in the pace, and its leave: its call comes only when its resumption is durable, and until then
     /// the next would be let through for the same moment. Tells how long the others wait at least.
     fn let_through(&mut self, order: OrderId, now: Instant) -> Duration {
@@ -112,6 +124,16 @@ impl Drop for Persisting<'_> {
     }
 }
 
+/// A request whose place has come; it counts for as long as this lives.
+struct AtGate<'a>(&'a Desk);
+
+impl Drop for AtGate<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.at_gate = state.at_gate.saturating_sub(1);
+    }
+}
+
 impl Desk {
     pub(crate) fn new(provider: Arc<dyn PaymentProvider>) -> Self {
         let pace = provider.calls_per_second_max().filter(|_| !mutant::active(Mutant::IgnorePace));
@@ -119,12 +141,13 @@ impl Desk {
         let state = State {
             breaker: Breaker::new(),
             pace,
+            at_gate: 0,
             waiting: BTreeMap::new(),
             let_through: BTreeMap::new(),
             persisting: 0,
             attended: false,
         };
-        Self { provider, state: Mutex::new(state) }
+        Self { provider, state: Mutex::new(state), sent: tokio::sync::Mutex::new(pace) }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -138,7 +161,7 @@ impl Desk {
     /// Whether a new order may ask at once: the provider answers, nobody waits before it, and the pace has room soon.
     pub(crate) fn is_open(&self) -> bool {
         let state = self.state.lock();
-        state.breaker.is_closed() && state.waiting.is_empty() && state.pace.wait(Instant::now()) < PATIENCE
+        state.breaker.is_closed() && state.waiting.is_empty() && state.wait(Instant::now()) < PATIENCE
     }
 
     /// When somebody who is refused now may fare better, in milliseconds.
@@ -148,7 +171,7 @@ impl Desk {
             Leave::Ask => Duration::ZERO,
             Leave::Wait(until) => until.saturating_duration_since(now),
         };
-        let wait = rest.max(state.pace.wait(now)).max(LOOK_AGAIN);
+        let wait = rest.max(state.wait(now)).max(LOOK_AGAIN);
         u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -159,29 +182,56 @@ impl Desk {
             let (mut state, now) = (self.state.lock(), Instant::now());
             match state.let_through.remove(&order) {
                 Some(at) => at,
-                None if state.pace.wait(now) >= PATIENCE || state.breaker.leave(now) != Leave::Ask => {
+                None if state.wait(now) >= PATIENCE || state.breaker.leave(now) != Leave::Ask => {
                     return false;
                 }
                 None => state.pace.take(now),
             }
         };
-        tokio::time::sleep_until(at).await;
+        self.go_at(at).await;
         true
+    }
+
+    /// Takes a place for a further request of a call that is under way, whatever the breaker says: it was asked when the call
+    /// began. `false`: it would take longer than somebody has patience, and nothing may be sent.
+    pub(crate) async fn place_further(&self, patience: Option<Duration>) -> bool {
+        let at = {
+            let (mut state, now) = (self.state.lock(), Instant::now());
+            if patience.is_some_and(|patience| state.wait(now) >= patience) {
+                return false;
+            }
+            state.pace.take(now)
+        };
+        self.go_at(at).await;
+        true
+    }
+
+    /// Waits for a place's moment, and until the pace of what was really sent has room.
+    async fn go_at(&self, at: Instant) {
+        tokio::time::sleep_until(at).await;
+        let _at_gate = {
+            let mut state = self.state.lock();
+            state.at_gate = state.at_gate.saturating_add(1);
+            AtGate(self)
+        };
+        let mut sent = self.sent.lock().await;
+        tokio::time::sleep_until(sent.next(Instant::now())).await;
+        sent.take(Instant::now());
     }
 
     /// Takes a place for a call that must become definite however long it takes.
     pub(crate) async fn place(&self) {
         loop {
-            let (at, granted) = {
+            let leave = {
                 let (mut state, now) = (self.state.lock(), Instant::now());
                 match state.breaker.leave(now) {
-                    Leave::Ask => (state.pace.take(now), true),
-                    Leave::Wait(until) => (until, false),
+                    Leave::Ask => Ok(state.pace.take(now)),
+                    Leave::Wait(until) => Err(until),
                 }
             };
-            tokio::time::sleep_until(at).await;
-            if granted {
-                return;
+            match leave {
+                Ok(at) => return self.go_at(at).await,
+                Err(until) => tokio::time::sleep_until(until).await,
             }
         }
     }
@@ -239,7 +289,7 @@ impl Desk {
             let pause = {
                 let mut state = self.state.lock();
                 let now = Instant::now();
-                let wait = state.pace.wait(now);
+                let wait = state.wait(now);
                 match state.breaker.would(now) {
                     Leave::Wait(until) => until.saturating_duration_since(now).max(LOOK_AGAIN),
                     // Orders that were asked about already find out whether it is over; those that were not stay untouched. If
@@ -293,8 +343,8 @@ impl Desk {
             up: state.breaker.is_closed(),
             waiting,
             waiting_oldest: oldest.unwrap_or_default(),
-            pace_wait: state.pace.wait(now),
-            // Each is authorized and captured.
+            pace_wait: state.wait(now),
+            // Each is two requests: authorized and captured, or declined and cancelled.
             drain: per_order
                 .unwrap_or_default()
                 .saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX))

@@ -1,12 +1,14 @@
 //! Calls to payment providers: on the I/O runtime, each with a deadline, paced, repeated until the answer is definite where
 //! the saga needs one. A call is placed only once its demand is durable; its answer comes back as a command.
 //!
-//! `desk` says who may ask when, `breaker` whether asking is worth it, `pace` how often. Start at [`place`].
+//! `desk` says who may ask when, `breaker` whether asking is worth it, `pace` how often, `turns` when a call's further requests
+//! go. Start at [`place`].
 
 mod breaker;
 mod desk;
 mod pace;
 mod reconcile;
+mod turns;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,9 +27,10 @@ use crate::message::{Body, Parcel};
 use crate::runtime::Shared;
 
 pub use desk::ProviderStatus;
-pub(crate) use desk::{Desk, Heard};
+pub(crate) use desk::{Desk, Heard, PATIENCE};
 pub use reconcile::{Finding, FindingKind, Reconciliation};
 pub(crate) use reconcile::{by_order, compare, without_payment};
+pub(crate) use turns::Turns;
 
 /// First wait between two tries of a call that must become definite.
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
@@ -127,29 +130,31 @@ impl Caller {
             // It has no answer of its own: the desk says when.
             What::Await(_) => return None,
             What::Charge(charge) => OrderCommand::ChargeAnswered(
-                self.soon("authorize", || self.provider().authorize(&charge)).await?,
+                self.soon("authorize", |provider: &dyn PaymentProvider| provider.authorize(&charge)).await?,
             ),
             What::Confirm(charge, reference) => {
-                let confirm = || self.provider().confirm(&charge, &reference);
+                let confirm = |provider: &dyn PaymentProvider| provider.confirm(&charge, &reference);
                 OrderCommand::ChargeAnswered(self.soon("confirm", confirm).await?)
             }
             What::LookUp(mut charge, _) if mutant::active(Mutant::ChargeAgainOnUnknown) => {
                 charge.key.push_str(":again");
                 OrderCommand::ChargeAnswered(
-                    self.soon("authorize", || self.provider().authorize(&charge)).await?,
+                    self.soon("authorize", |provider: &dyn PaymentProvider| provider.authorize(&charge))
+                        .await?,
                 )
             }
             What::LookUp(charge, reference) => {
                 self.pause(0).await;
-                let look_up = || self.provider().look_up(&charge, reference.as_deref());
+                let look_up =
+                    |provider: &dyn PaymentProvider| provider.look_up(&charge, reference.as_deref());
                 OrderCommand::ChargeAnswered(self.until_definite("look_up", look_up).await?)
             }
             What::Capture(charge, reference) => {
-                let capture = || self.provider().capture(&charge, &reference);
+                let capture = |provider: &dyn PaymentProvider| provider.capture(&charge, &reference);
                 OrderCommand::CaptureAnswered(self.until_definite("capture", capture).await?)
             }
             What::Void(charge, reference) => {
-                let void = || self.provider().void(&charge, reference.as_deref());
+                let void = |provider: &dyn PaymentProvider| provider.void(&charge, reference.as_deref());
                 OrderCommand::VoidAnswered(self.until_definite("void", void).await?)
             }
             What::ReturnStray(charge, reference) => {
@@ -158,7 +163,8 @@ impl Caller {
             }
             What::Refund { refund, charge, reference, amount } => {
                 let key = refund.to_string();
-                let give_back = || self.provider().refund(&charge, &reference, &key, amount);
+                let give_back =
+                    |provider: &dyn PaymentProvider| provider.refund(&charge, &reference, &key, amount);
                 OrderCommand::RefundAnswered {
                     refund,
                     outcome: self.until_definite("refund", give_back).await?,
@@ -169,12 +175,13 @@ impl Caller {
 
     /// Cancels a payment that nobody wants, or gives it back where it is ours already. Both are safe to repeat.
     async fn return_stray(&self, charge: &ChargeRequest, reference: &str) -> Option<StrayOutcome> {
-        let void = || self.provider().void(charge, Some(reference));
+        let void = |provider: &dyn PaymentProvider| provider.void(charge, Some(reference));
         let VoidOutcome::AlreadyCaptured { .. } = self.until_definite("void", void).await? else {
             return Some(StrayOutcome::Returned);
         };
         let key = format!("{}:stray:{reference}", charge.key);
-        let give_back = || self.provider().refund(charge, reference, &key, charge.amount);
+        let give_back =
+            |provider: &dyn PaymentProvider| provider.refund(charge, reference, &key, charge.amount);
         Some(match self.until_definite("refund", give_back).await? {
             RefundOutcome::Refunded { .. } | RefundOutcome::Unknown => StrayOutcome::Returned,
             RefundOutcome::Refused { reason } => {
@@ -185,7 +192,11 @@ impl Caller {
     }
 
     /// One try, for a shopper who waits: `Unknown` where the provider is not to be asked now.
-    async fn soon<T: Outcome>(&self, name: &'static str, call: impl Fn() -> Answering<T>) -> Option<T> {
+    async fn soon<T: Outcome>(
+        &self,
+        name: &'static str,
+        call: impl Fn(&dyn PaymentProvider) -> Answering<T>,
+    ) -> Option<T> {
         if !self.desk.place_soon(self.order).await {
             return Some(T::UNKNOWN);
         }
@@ -196,7 +207,7 @@ impl Caller {
     async fn until_definite<T: Outcome>(
         &self,
         name: &'static str,
-        call: impl Fn() -> Answering<T>,
+        call: impl Fn(&dyn PaymentProvider) -> Answering<T>,
     ) -> Option<T> {
         let _persists = self.desk.persist();
         let mut tries = 0;
@@ -211,14 +222,19 @@ impl Caller {
         }
     }
 
-    async fn once<T: Outcome>(&self, name: &'static str, call: &impl Fn() -> Answering<T>) -> Option<T> {
+    async fn once<T: Outcome>(
+        &self,
+        name: &'static str,
+        call: &impl Fn(&dyn PaymentProvider) -> Answering<T>,
+    ) -> Option<T> {
         if self.wanted.strong_count() == 0 {
             // The place in the pace is lost, and one that was to find out whether the provider is back is soon forgotten.
             return None;
         }
         let began = tokio::time::Instant::now();
         let answers = self.provider().answers();
-        let answer = tokio::time::timeout(self.deadline, call()).await.ok();
+        let turns = Turns::of_placed(&self.desk);
+        let answer = turns.within(self.deadline, call(&*turns.provider())).await;
         // A payment that its provider still examines is asked about again and again, and is no outage.
         let answered = match &answer {
             Some(outcome) => outcome.is_definite() || self.provider().answers() > answers,
@@ -228,7 +244,7 @@ impl Caller {
         let outcome = answer.unwrap_or(T::UNKNOWN);
         let provider = self.desk.name();
         metrics::histogram!("doorbuster_payment_call_duration_seconds", "provider" => provider, "call" => name)
-            .record(began.elapsed());
+            .record(began.elapsed().saturating_sub(turns.waited()));
         metrics::counter!("doorbuster_payment_calls_total", "provider" => provider, "call" => name, "outcome" => outcome.name())
             .increment(1);
         Some(outcome)

@@ -1,27 +1,27 @@
-//! The pace at which a provider allows itself to be asked: so many calls a second, first come first served.
+//! The pace at which a provider allows itself to be asked: so many requests a second, first come first served.
 //!
-//! Pure: time is handed in. Calls are spread evenly, with a short burst after quiet; a call beyond it is given the next free
+//! Pure: time is handed in. Requests are spread evenly, with a short burst after quiet; one beyond it is given the next free
 //! moment. This is the generic cell rate algorithm (ITU-T I.371) with the waiting told instead of a refusal.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How much of a quiet time counts: the calls of this long may come at once after it, so that a second sees a fifth more than
+/// How much of a quiet time counts: the requests of this long may come at once after it, so that a second sees a fifth more than
 /// the pace at most. Who sets a pace leaves that much room below what the provider allows.
 const BURST: Duration = Duration::from_millis(200);
 
 /// See the module's header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// Between two calls; zero: as many as one likes.
+    /// Between two requests; zero: as many as one likes.
     interval: Duration,
-    /// When the next call would be due if none were early.
+    /// When the next would be due if none were early.
     due: Option<Instant>,
 }
 
 impl Pace {
-    /// So many calls a second; `None`: as many as one likes.
+    /// So many requests a second; `None`: as many as one likes.
     pub(crate) fn new(calls_per_second_max: Option<u32>) -> Self {
         let interval = calls_per_second_max.and_then(|calls| Duration::from_secs(1).checked_div(calls));
         Self { interval: interval.unwrap_or_default(), due: None }
@@ -40,7 +40,13 @@ impl Pace {
         self.next(now).saturating_duration_since(now)
     }
 
-    fn next(&self, now: Instant) -> Instant {
+    /// How long so many take one after another.
+    pub(crate) fn span(&self, requests: u32) -> Duration {
+        self.interval.saturating_mul(requests)
+    }
+
+    /// The next free moment: now, or later.
+    pub(crate) fn next(&self, now: Instant) -> Instant {
         self.due.and_then(|due| due.checked_sub(BURST)).map_or(now, |earliest| earliest.max(now))
     }
 }

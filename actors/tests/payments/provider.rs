@@ -8,20 +8,23 @@ use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::payment::{
     Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, NextAction, Notice, NoticeError, PaymentNews,
-    PaymentPage, PaymentProvider, PaymentRecord, RefundOutcome, Standing, VoidOutcome,
+    PaymentPage, PaymentProvider, PaymentRecord, RefundOutcome, Standing, Turnstile, VoidOutcome,
 };
 use tokio::time::Instant;
 
 use super::Door;
 
-/// How long each call takes.
-const CALL: Duration = Duration::from_millis(30);
+/// How long each request of a call takes.
+const REQUEST: Duration = Duration::from_millis(30);
 
 /// The script and the books; clones share them.
 #[derive(Clone)]
 pub(crate) struct Provider {
     name: &'static str,
     calls_per_second_max: Option<u32>,
+    /// Requests that each call needs, and who says when they go.
+    requests: usize,
+    turns: Option<Arc<dyn Turnstile>>,
     book: Arc<Mutex<Book>>,
 }
 
@@ -40,6 +43,8 @@ pub(crate) struct Book {
     pub(crate) page: usize,
     /// Every call: when, its name, for which order.
     pub(crate) calls: Vec<(Instant, &'static str, OrderId)>,
+    /// Every request of them: when.
+    pub(crate) requests: Vec<Instant>,
     /// Payments by their key.
     pub(crate) payments: BTreeMap<String, PaymentRecord>,
     /// Keys of refunds made, with the amount.
@@ -53,7 +58,12 @@ impl Provider {
     }
 
     pub(crate) fn named(name: &'static str, calls_per_second_max: Option<u32>) -> Self {
-        Self { name, calls_per_second_max, book: Arc::default() }
+        Self { name, calls_per_second_max, requests: 1, turns: None, book: Arc::default() }
+    }
+
+    /// The provider `script`, each of whose calls needs so many requests.
+    pub(crate) fn of_requests(requests: usize, calls_per_second_max: u32) -> Self {
+        Self { requests, ..Self::named("script", Some(calls_per_second_max)) }
     }
 
     pub(crate) fn door(&self) -> Door {
@@ -87,7 +97,7 @@ impl Provider {
         payment.standing = standing;
     }
 
-    /// Does `work` now, and gives the answer a moment later, as the script wants it.
+    /// Does `work` now, and gives the answer after the call's requests, as the script wants it.
     fn answer<T: Send + 'static>(
         &self,
         call: &'static str,
@@ -101,8 +111,16 @@ impl Provider {
         let (silent, losing) = (says(&book.silent), says(&book.losing));
         let answer =
             if silent { unknown } else { Some(work(&mut book)).filter(|_| !losing).unwrap_or(unknown) };
+        let (provider, turns) = (self.clone(), self.turns.clone());
+        drop(book);
         Box::pin(async move {
-            tokio::time::sleep(CALL).await;
+            for _ in 0..provider.requests {
+                if let Some(turns) = &turns {
+                    assert!(turns.turn().await, "an order's call is not turned away");
+                }
+                provider.book().requests.push(Instant::now());
+                tokio::time::sleep(REQUEST).await;
+            }
             answer
         })
     }
@@ -158,6 +176,10 @@ impl PaymentProvider for Provider {
 
     fn calls_per_second_max(&self) -> Option<u32> {
         self.calls_per_second_max
+    }
+
+    fn paced(&self, turns: Arc<dyn Turnstile>) -> Option<Door> {
+        Some(Arc::new(Self { turns: Some(turns), ..self.clone() }))
     }
 
     fn authorize(&self, request: &ChargeRequest) -> Answering<ChargeOutcome> {

@@ -1,13 +1,15 @@
 //! Requests to PayPal: access token, deadline, and what an answer's status says.
 //!
 //! Laws: (1) one access token at a time is fetched, whoever asks; (2) a 401 makes one fresh token and one repeat, not
-//! more; (3) what is neither PayPal's answer nor PayPal's refusal is [`Failed::Silent`].
+//! more; (3) what is neither PayPal's answer nor PayPal's refusal is [`Failed::Silent`]; (4) every request, those for
+//! tokens too, asks for its turn before it is sent, and its time limit begins then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use doorbuster_engine::payment::Turnstile;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
@@ -96,15 +98,18 @@ struct Token {
     until: Instant,
 }
 
-/// Connections to PayPal, and the right to use them.
+/// Connections to PayPal, and the right to use them; clones share both.
+#[derive(Clone)]
 pub(super) struct Door {
     client: Client,
     base: String,
     client_id: String,
     client_secret: String,
-    token: Mutex<Option<Token>>,
+    token: Arc<Mutex<Option<Token>>>,
     /// Requests that PayPal answered with anything but an error of its own.
-    answers: AtomicU64,
+    answers: Arc<AtomicU64>,
+    /// Who says when a request may go; nobody: at once.
+    turns: Option<Arc<dyn Turnstile>>,
 }
 
 impl Door {
@@ -135,9 +140,15 @@ impl Door {
             base: options.api_base.trim_end_matches('/').to_owned(),
             client_id: options.client_id.clone(),
             client_secret: options.client_secret.clone(),
-            token: Mutex::new(None),
-            answers: AtomicU64::new(0),
+            token: Arc::default(),
+            answers: Arc::default(),
+            turns: None,
         })
+    }
+
+    /// The same connections, over which requests go at their turn.
+    pub(super) fn paced(&self, turns: Arc<dyn Turnstile>) -> Self {
+        Self { turns: Some(turns), ..self.clone() }
     }
 
     /// Makes a request and reads its answer as `T`.
@@ -183,11 +194,22 @@ impl Door {
         if let Some(body) = &call.body {
             request = request.header("Content-Type", "application/json").body(body.clone());
         }
-        sent(call.path, request).await
+        if self.turn().await { sent(call.path, request).await } else { Err(Failed::Silent) }
+    }
+
+    /// Waits for a request's turn; `false`: not now.
+    async fn turn(&self) -> bool {
+        match &self.turns {
+            Some(turns) => turns.turn().await,
+            None => true,
+        }
     }
 
     /// Asks for an access token of its own: PayPal's status and its clock, or why there was no answer.
     pub(super) async fn knock(&self) -> Result<(StatusCode, Option<i64>), String> {
+        if !self.turn().await {
+            return Err("not asked: it is not its turn".to_owned());
+        }
         let response = self.token_request().send().await.map_err(|error| rooted(&error))?;
         let date = response.headers().get("date").and_then(|date| date.to_str().ok());
         let clock = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
@@ -204,13 +226,18 @@ impl Door {
 
     /// The access token, fetched where there is none, where it ends soon, or where it is the one that was refused.
     async fn token(&self, refused: Option<&str>) -> Result<Arc<str>, Failed> {
+        if let Some(token) = usable(self.token.lock().await.as_ref(), refused) {
+            return Ok(token);
+        }
+        // Not while the token is held: those who wait for it do so in their calls' own time. Where somebody else is quicker,
+        // the turn is lost.
+        if !self.turn().await {
+            return Err(Failed::Silent);
+        }
         // Held while fetching: whoever comes meanwhile waits for this token instead of fetching another.
         let mut held = self.token.lock().await;
-        if let Some(token) = held.as_ref()
-            && Instant::now() < token.until
-            && refused != Some(&*token.value)
-        {
-            return Ok(Arc::clone(&token.value));
+        if let Some(token) = usable(held.as_ref(), refused) {
+            return Ok(token);
         }
         *held = None;
         let asked_at = Instant::now();
@@ -243,6 +270,12 @@ const TOKEN_PATH: &str = "/v1/oauth2/token";
 /// What to do about refused credentials.
 pub(super) const CREDENTIALS: &str =
     "check client id and secret, and that the app is of the same kind (live or sandbox) as the API base";
+
+/// The token that is held, unless it ends soon or is the one that was refused.
+fn usable(held: Option<&Token>, refused: Option<&str>) -> Option<Arc<str>> {
+    let usable = |token: &&Token| Instant::now() < token.until && refused != Some(&*token.value);
+    held.filter(usable).map(|token| Arc::clone(&token.value))
+}
 
 async fn sent(path: &str, request: RequestBuilder) -> Result<Response, Failed> {
     request.send().await.map_err(|error| {

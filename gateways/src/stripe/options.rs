@@ -8,12 +8,12 @@ use hyper::Uri;
 /// Where Stripe's API is.
 const API_BASE: &str = "https://api.stripe.com";
 
-/// Calls a second in live mode unless said otherwise. Stripe allows 100 over all of its API together; the rest is left to
+/// Requests a second in live mode unless said otherwise. Stripe allows 100 over all of its API together; the rest is left to
 /// whatever else the merchant runs on the account. Each endpoint by itself allows 25 until Stripe raises it on request: what
 /// is beyond is answered 429 and asked again. Source: <https://docs.stripe.com/rate-limits>.
 const LIVE_CALLS_PER_SECOND: u32 = 80;
 
-/// Calls a second in test mode unless said otherwise: Stripe allows 25.
+/// Requests a second in test mode unless said otherwise: Stripe allows 25.
 const TEST_CALLS_PER_SECOND: u32 = 20;
 
 /// Longest wait for an answer unless said otherwise. Stripe waits for the bank; most banks answer within three seconds.
@@ -28,7 +28,7 @@ pub struct Options {
     pub webhook_secrets: Vec<String>,
     /// Base of the API without `/v1`. Default `https://api.stripe.com`.
     pub api_base: String,
-    /// Calls a second, at least 1. Default 80 with a live key (Stripe allows 100), 20 with a test key (25).
+    /// Requests a second, at least 1. Default 80 with a live key (Stripe allows 100), 20 with a test key (25).
     pub calls_per_second_max: Option<u32>,
     /// Longest wait for one answer, in milliseconds, at least 1. Default 10,000.
     pub request_timeout_ms: u64,

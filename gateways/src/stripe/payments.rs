@@ -38,7 +38,8 @@ pub(super) const KEY: &str = "key";
 /// Milliseconds since the epoch by the wall clock.
 pub(super) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// One Stripe account behind its wire.
+/// One Stripe account behind its wire; clones share the connections.
+#[derive(Clone)]
 pub(super) struct Account {
     pub(super) wire: Wire,
     pub(super) clock: Clock,

@@ -4,7 +4,8 @@
 //! [`StripeClient`], since its own client opens a new one for every call and knows no deadline.
 //!
 //! Laws: (1) only a 2xx is an answer, and only a 400 or 402 with Stripe's own error in it a refusal; whatever else comes,
-//! or does not come, is [`Failure::Unanswered`]; (2) keys and client secrets are in no log line.
+//! or does not come, is [`Failure::Unanswered`]; (2) keys and client secrets are in no log line; (3) every request asks for
+//! its turn before it is sent, and its time limit begins then.
 //!
 //! Sockets belong to the runtime on which they were opened: all calls of one door are made on one runtime.
 
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use doorbuster_engine::payment::Turnstile;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
@@ -67,20 +69,35 @@ pub(super) struct Answer<T> {
     pub(super) replayed: bool,
 }
 
-/// The connections to one base with one key. Its `Debug` is nowhere, so that the key is in none.
+/// The connections to one base with one key; clones share them. Its `Debug` is nowhere, so that the key is in none.
+#[derive(Clone)]
 pub(super) struct Wire {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     authorization: HeaderValue,
     timeout: Duration,
     /// Requests that Stripe answered with anything but an error of its own.
-    answers: AtomicU64,
+    answers: Arc<AtomicU64>,
+    /// Who says when a request may go; nobody: at once.
+    turns: Option<Arc<dyn Turnstile>>,
 }
 
 /// One call: what its answer's headers say has no place in the trait's return value.
 struct Call<'wire> {
     wire: &'wire Wire,
     replayed: AtomicBool,
+}
+
+/// What became of a request.
+enum Exchanged {
+    /// It was answered: status, headers and body.
+    Answer(StatusCode, HeaderMap, Bytes),
+    /// There was no connection, or it broke.
+    Broken(String),
+    /// No answer within the time limit.
+    TooLate,
+    /// It was not its turn, and nothing was sent.
+    NotSent,
 }
 
 impl Wire {
@@ -113,7 +130,12 @@ impl Wire {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(connector);
-        Some(Self { client, base, authorization, timeout, answers: AtomicU64::new(0) })
+        Some(Self { client, base, authorization, timeout, answers: Arc::default(), turns: None })
+    }
+
+    /// The same connections, over which requests go at their turn.
+    pub(super) fn paced(&self, turns: Arc<dyn Turnstile>) -> Self {
+        Self { turns: Some(turns), ..self.clone() }
     }
 
     /// How many requests Stripe has answered with anything but an error of its own.
@@ -147,8 +169,12 @@ impl Wire {
     pub(super) async fn knock(&self) -> Result<(StatusCode, Option<i64>), String> {
         let asked = RequestBuilder::new(StripeMethod::Get, "/payment_intents?limit=1");
         let request = self.request(&asked, None).ok_or("the request cannot be written")?;
-        let exchange = tokio::time::timeout(self.timeout, self.exchange(request));
-        let (status, headers, _) = exchange.await.map_err(|_| "no answer in time".to_owned())??;
+        let (status, headers, _) = match self.exchange(request).await {
+            Exchanged::Answer(status, headers, body) => (status, headers, body),
+            Exchanged::Broken(why) => return Err(why),
+            Exchanged::TooLate => return Err("no answer in time".to_owned()),
+            Exchanged::NotSent => return Err("not asked: it is not its turn".to_owned()),
+        };
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let clock = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         Ok((status, clock.map(|clock| clock.timestamp().as_second())))
@@ -176,14 +202,25 @@ impl Wire {
         request.body(Full::new(Bytes::from(asked.body.clone().unwrap_or_default()))).ok()
     }
 
-    async fn exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, HeaderMap, Bytes), String> {
-        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| error.to_string())?;
-        Ok((head.status, head.headers, body.to_bytes()))
+    /// Sends a request when its turn comes. All that goes to Stripe goes through here.
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Exchanged {
+        if let Some(turns) = &self.turns
+            && !turns.turn().await
+        {
+            return Exchanged::NotSent;
+        }
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+            let (head, body) = response.into_parts();
+            let body =
+                Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| error.to_string())?;
+            Ok((head.status, head.headers, body.to_bytes()))
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(Ok((status, headers, body))) => Exchanged::Answer(status, headers, body),
+            Ok(Err(why)) => Exchanged::Broken(why),
+            Err(_) => Exchanged::TooLate,
+        }
     }
 }
 
@@ -198,14 +235,14 @@ impl StripeClient for Call<'_> {
             tracing::error!(path, "a request to Stripe cannot be written; the call was not made");
             return Err(Failure::Unanswered);
         };
-        let exchange = tokio::time::timeout(self.wire.timeout, self.wire.exchange(request));
-        let (status, headers, body) = match exchange.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
+        let (status, headers, body) = match self.wire.exchange(request).await {
+            Exchanged::Answer(status, headers, body) => (status, headers, body),
+            Exchanged::Broken(error) => {
                 tracing::warn!(path, error, "Stripe could not be asked, or its answer was cut off");
                 return Err(Failure::Unanswered);
             }
-            Err(_) => {
+            Exchanged::NotSent => return Err(Failure::Unanswered),
+            Exchanged::TooLate => {
                 let waited_ms = self.wire.timeout.as_millis();
                 tracing::warn!(path, waited_ms, "Stripe did not answer in time");
                 return Err(Failure::Unanswered);

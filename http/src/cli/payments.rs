@@ -43,7 +43,7 @@ pub struct PaymentArguments {
     /// Where Stripe's API is, if not at Stripe's. Also read from `STRIPE_API_BASE`
     #[arg(long, env = "DOORBUSTER_STRIPE_API_BASE", value_name = "URL")]
     pub stripe_api_base: Option<String>,
-    /// Calls to Stripe a second (default: 80 with a live key, 20 with a test key; Stripe allows 100 and 25)
+    /// Requests to Stripe a second, at most a fifth more in any one (default: 80 with a live key, 20 with a test key; Stripe allows 100 and 25)
     #[arg(long, env = "DOORBUSTER_STRIPE_CALLS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     pub stripe_calls_per_second: Option<u32>,
     /// PayPal's client id; checkouts may then name the provider `paypal`
@@ -72,8 +72,8 @@ pub struct PaymentArguments {
     /// The shop's page to which PayPal sends a shopper who did not approve (default: the return page)
     #[arg(long, env = "DOORBUSTER_PAYPAL_CANCEL_URL", value_name = "URL")]
     pub paypal_cancel_url: Option<String>,
-    /// Calls to PayPal a second
-    #[arg(long, env = "DOORBUSTER_PAYPAL_CALLS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    /// Requests to PayPal a second, at most a fifth more in any one
+    #[arg(long, env = "DOORBUSTER_PAYPAL_CALLS_PER_SECOND", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     pub paypal_calls_per_second: u32,
     /// The provider that new checkouts go to while theirs does not answer
     #[arg(long, env = "DOORBUSTER_PAYMENT_FALLBACK", value_name = "PROVIDER")]

@@ -15,7 +15,7 @@ use super::{capture_word, charge, refund_word, shop, void_word, word};
 async fn a_payment_goes_from_the_shoppers_approval_to_a_refund() {
     let shop = shop();
     let request = charge(7);
-    assert_eq!((shop.paypal.name(), shop.paypal.calls_per_second_max()), ("paypal", Some(20)));
+    assert_eq!((shop.paypal.name(), shop.paypal.calls_per_second_max()), ("paypal", Some(50)));
     let reference = shop.waiting(&request).await;
     assert_eq!(word(&shop.paypal.confirm(&request, &reference).await), "action");
     shop.there.approve(&reference).unwrap();

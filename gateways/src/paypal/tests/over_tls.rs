@@ -78,7 +78,7 @@ async fn only_who_is_vouched_for_hears_the_secret() {
     for (label, door, outcome, heard) in
         [("a stranger", browsers, "unknown", 0), ("vouched for", believing, "action", 2)]
     {
-        let core = Core { door, options: options.clone() };
+        let core = Core { door, options: Arc::new(options.clone()) };
         let said: ChargeOutcome = core.authorize(&charge(1)).await;
         assert_eq!(word(&said), outcome, "{label}");
         assert_eq!(served.heard.load(Ordering::SeqCst), heard, "{label}");

@@ -42,7 +42,8 @@ async fn ask(provider: &Arc<dyn PaymentProvider>) -> Checkup {
 
 /// What a checkup comes to, where this machine's clock says `now_s`.
 fn judge(name: &'static str, pace: Option<u32>, checkup: &Checkup, now_s: i64) -> Vec<Check> {
-    let pace = pace.map_or_else(|| "no pace".to_owned(), |calls| format!("{calls} calls a second at most"));
+    let pace =
+        pace.map_or_else(|| "no pace".to_owned(), |calls| format!("{calls} requests a second at most"));
     let mut checks = vec![match &checkup.standing {
         CheckupStanding::Accepted => {
             Check::new(name, Finding::Good, format!("it answers, and takes our credentials; {pace}"), "")
