@@ -54,8 +54,8 @@ pub(crate) async fn listen(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceive
             Inbound::Checkpoint { round } => {
                 actix_rt::spawn(checkpoint(Rc::clone(&worker), round));
             }
-            Inbound::Survey(kind, answer) => {
-                let _ = answer.send(worker.survey(kind));
+            Inbound::Survey(survey, answer) => {
+                let _ = answer.send(worker.survey(survey));
             }
         }
     }

@@ -8,7 +8,7 @@ use doorbuster_engine::event::EntityKey;
 use doorbuster_engine::identity::Timestamp;
 use tokio::time::Instant;
 
-use crate::types::{ActorReport, RecentMessage};
+use crate::types::{ActorReport, ActorSort, RecentMessage};
 
 /// Messages remembered for the actor page.
 const RECENT_MAX: usize = 16;
@@ -128,7 +128,18 @@ impl ActorStats {
         self.report_at(entity, Instant::now())
     }
 
-    fn report_at(&self, entity: &EntityKey, now: Instant) -> ActorReport {
+    /// How hot it is, by one figure: more is hotter.
+    pub(crate) fn heat(&self, sort: ActorSort) -> u64 {
+        match sort {
+            // Rates are not negative, and such numbers are in the order of their bits.
+            ActorSort::Rate => self.rate_at(Instant::now()).to_bits(),
+            ActorSort::Depth => self.depth.get(),
+            ActorSort::Wait => self.wait.percentile_us(99),
+            ActorSort::Messages => self.messages.get(),
+        }
+    }
+
+    fn rate_at(&self, now: Instant) -> f64 {
         let second = now.saturating_duration_since(self.born).as_secs();
         let oldest = second.saturating_sub(u64::from(RATE_SECONDS - 1));
         let in_window: u64 = self
@@ -139,13 +150,18 @@ impl ActorStats {
             .map(|(_, count)| u64::from(*count))
             .sum();
         let window = (second.saturating_add(1)).min(u64::from(RATE_SECONDS));
+        #[allow(clippy::cast_precision_loss)] // counts of ten seconds are far below 2^52
+        let rate = in_window as f64 / window as f64;
+        rate
+    }
+
+    fn report_at(&self, entity: &EntityKey, now: Instant) -> ActorReport {
         ActorReport {
             kind: entity.kind(),
             key: key_text(entity),
             queue_depth: self.depth.get(),
             messages: self.messages.get(),
-            #[allow(clippy::cast_precision_loss)] // counts of ten seconds are far below 2^52
-            rate: in_window as f64 / window as f64,
+            rate: self.rate_at(now),
             wait_us: (self.wait.percentile_us(50), self.wait.percentile_us(99)),
             service_us: (self.service.percentile_us(50), self.service.percentile_us(99)),
             last_activity: self.last_activity.get(),

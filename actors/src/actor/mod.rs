@@ -19,7 +19,7 @@ use doorbuster_engine::envelope::{Decision, Envelope};
 use doorbuster_engine::event::{EntityKey, Event};
 use doorbuster_engine::identity::{Fingerprint, OrderId, Position, Recorded, RequestStamp, Timestamp};
 use doorbuster_engine::mutant::{self, Mutant};
-use doorbuster_engine::order::OrderCommand;
+use doorbuster_engine::order::{OrderCommand, OrderEvent};
 use doorbuster_engine::reservation::ReservationCommand;
 use doorbuster_engine::stock::StockEvent;
 use doorbuster_engine::world::{Ended, Settled, Snapshot, is_creation_of_reservation};
@@ -307,6 +307,7 @@ impl EntityActor {
         let journalled = if keyed { request } else { None };
         for (event, (recorded, _)) in events.into_iter().zip(&folds) {
             let timer = timer_of(&event);
+            self.count(&event);
             self.sequence = self.worker.append(&self.entity, *recorded, journalled, event);
             self.position = recorded.position;
             if let Some((reservation, due)) = timer {
@@ -323,6 +324,17 @@ impl EntityActor {
         self.worker.flush_if_full();
         self.after_turn(if redefined { News::Definition } else { News::Figures });
         Applied::Changed
+    }
+
+    /// Counts what a merchant counts. An order has a dozen events and one of them is this: hot paths do not pass here.
+    fn count(&self, event: &Event) {
+        if let (Event::Order(OrderEvent::Placed { .. }), Snapshot::Order(order)) = (event, &self.snapshot) {
+            let total = order.total();
+            let minor_units = u64::try_from(total.amount).unwrap_or(0);
+            metrics::counter!("doorbuster_orders_placed_total").increment(1);
+            metrics::counter!("doorbuster_order_value_minor_units_total", "currency" => total.currency.code().to_owned())
+                .increment(minor_units);
+        }
     }
 
     /// Tells those who wait, remembers answers and endings, and lets the ledger's oldest entries go.

@@ -9,7 +9,7 @@ use doorbuster_engine::identity::Timestamp;
 use crate::engine::Engine;
 use crate::stats::key_text;
 use crate::types::{ActorDetail, ActorReport, ActorSort, Ticket};
-use crate::worker::Inbound;
+use crate::worker::{Inbound, Survey};
 
 /// How long a worker may take to list its actors.
 const SURVEY_MAX: Duration = Duration::from_secs(2);
@@ -22,10 +22,11 @@ impl Engine {
         sort: ActorSort,
         limit: usize,
     ) -> Vec<ActorReport> {
+        let survey = Survey { kind, sort, limit };
         let mut all = Vec::new();
         for worker in 0..self.shared.inboxes.len() {
             let (sender, receiver) = tokio::sync::oneshot::channel();
-            self.shared.tell(worker, Inbound::Survey(kind, sender));
+            self.shared.tell(worker, Inbound::Survey(survey, sender));
             if let Ok(Ok(reports)) = tokio::time::timeout(SURVEY_MAX, receiver).await {
                 all.extend(reports);
             }

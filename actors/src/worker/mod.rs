@@ -30,7 +30,7 @@ use crate::index::Claim;
 use crate::message::{Body, Parcel, Slot, Step, StepKind};
 use crate::runtime::Shared;
 use crate::stats::ActorStats;
-use crate::types::{ActorReport, Verdict};
+use crate::types::{ActorReport, ActorSort, Verdict};
 use crate::wheel::Wheel;
 
 pub(crate) use saving::REMEMBERED_MAX;
@@ -52,8 +52,19 @@ pub(crate) enum Inbound {
         /// The round.
         round: u64,
     },
-    /// Collect the figures of all actors of this kind.
-    Survey(Option<&'static str>, tokio::sync::oneshot::Sender<Vec<ActorReport>>),
+    /// Collect the figures of the hottest actors of this kind.
+    Survey(Survey, tokio::sync::oneshot::Sender<Vec<ActorReport>>),
+}
+
+/// Which actors are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Survey {
+    /// Only of this kind.
+    pub(crate) kind: Option<&'static str>,
+    /// What makes them hot.
+    pub(crate) sort: ActorSort,
+    /// How many of them.
+    pub(crate) limit: usize,
 }
 
 /// What waits in the gate.

@@ -24,7 +24,7 @@ use doorbuster_engine::stock::StockCommand;
 use doorbuster_engine::world::Snapshot;
 use tokio::time::Instant;
 
-use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Unreadable, Worker};
+use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Survey, Unreadable, Worker};
 
 impl Worker {
     /// Entities in memory here, SKUs apart, which never leave it.
@@ -385,18 +385,23 @@ impl Worker {
             .collect()
     }
 
-    /// Figures of all running actors of a kind.
-    pub(crate) fn survey(&self, kind: Option<&str>) -> Vec<ActorReport> {
+    /// Figures of the hottest running actors of a kind, in no order. Only those are described that will be shown: with a
+    /// hundred thousand carts the worker must be back at its orders soon.
+    pub(crate) fn survey(&self, Survey { kind, sort, limit }: Survey) -> Vec<ActorReport> {
         let seats = self.seats.borrow();
-        self.leaving
-            .borrow()
-            .iter()
-            .filter(|entity| kind.is_none_or(|kind| kind == entity.kind()))
+        let leaving = self.leaving.borrow();
+        let of_kind = leaving.iter().filter(|entity| kind.is_none_or(|kind| kind == entity.kind()));
+        let mut running: Vec<(u64, &EntityKey, &ActorStats)> = of_kind
             .filter_map(|entity| match seats.get(entity) {
-                Some(Seat::Live(_, figures)) => Some(figures.report(entity)),
+                Some(Seat::Live(_, figures)) => Some((figures.heat(sort), entity, &**figures)),
                 Some(Seat::Idle(_) | Seat::Absent(_) | Seat::Quarantined) | None => None,
             })
-            .collect()
+            .collect();
+        if running.len() > limit {
+            running.select_nth_unstable_by(limit, |a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+            running.truncate(limit);
+        }
+        running.into_iter().map(|(_, entity, figures)| figures.report(entity)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::answer::{Answer, CheckoutResult, ReservationRecord, ReservationState};
 use crate::identity::{Fingerprint, PaymentId, Sku, Timestamp};
 use crate::invariants::Violation;
+use crate::money::Money;
 
 use super::{
     Funds, NOTICES_MAX, Off, Order, OrderState, OrderSummary, OrderView, Paying, PaymentState,
@@ -225,6 +226,11 @@ impl Order {
             );
         }
         Ok(())
+    }
+
+    /// What it costs.
+    pub fn total(&self) -> Money {
+        self.totals.total
     }
 
     /// What a checkout came to, with the order as it is now.
