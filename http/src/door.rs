@@ -24,6 +24,7 @@ use futures_util::FutureExt;
 use crate::admission::{self, Overload};
 use crate::body;
 use crate::call::Call;
+use crate::console::{Console, Facts};
 use crate::headers;
 use crate::limits::{Decision, RateLimits};
 use crate::line;
@@ -121,6 +122,8 @@ pub struct FrontDoor {
     shed: metrics::Counter,
     /// Who watches what.
     pub(crate) live: Live,
+    /// Who watches the engine.
+    pub(crate) console: Console,
 }
 
 impl FrontDoor {
@@ -134,6 +137,7 @@ impl FrontDoor {
         let run = getrandom::fill(&mut random).map_or(started_at.0, |()| u64::from_le_bytes(random));
         Self {
             live: Live::new(engine.clone(), options.live),
+            console: Console::new(engine.clone(), Facts { durability: options.durability, started_at }),
             engine,
             options,
             meters: Meters::new(),
@@ -220,7 +224,10 @@ where
         // Nothing but the head was looked at: no key is claimed, nothing begun (law 4).
         body::discard(&mut payload).await;
         let response = door.refuse(&request, &request_id, overload);
-        door.meters.record(route, response.status(), started.elapsed());
+        let took = started.elapsed();
+        door.meters.record(route, response.status(), took);
+        door.console.traffic.refused(route, Code::Overloaded);
+        door.console.traffic.answered(route, took);
         line::replied(&request);
         return dressed(response, request_id);
     }
@@ -261,6 +268,7 @@ where
     let mut response = match outcome {
         Ok(response) => response,
         Err(problem) => {
+            door.console.traffic.refused(route, problem.code());
             if problem.status().is_server_error() {
                 log_failure(&door, &request, &request_id, description, &problem);
             }
@@ -280,6 +288,7 @@ where
     let took = started.elapsed();
     line::replied(&request);
     door.meters.record(route, response.status(), took);
+    door.console.traffic.answered(route, took);
     tracing::debug!(
         method = description.method.name(),
         route = description.path,

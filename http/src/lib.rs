@@ -18,6 +18,7 @@ pub mod wire;
 mod admission;
 mod body;
 mod call;
+mod console;
 mod headers;
 mod line;
 mod live;

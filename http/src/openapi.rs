@@ -5,7 +5,7 @@ use utoipa::OpenApi;
 
 use crate::problem::{Code, PROBLEM_JSON};
 use crate::routes::table::{Access, Body, Key, Parameter, ParameterKind, ROUTES, Route, Success, Versions};
-use crate::wire::{requests, responses};
+use crate::wire::{live, requests, responses};
 
 /// Collects the schemas of every wire type.
 #[derive(OpenApi)]
@@ -14,6 +14,22 @@ use crate::wire::{requests, responses};
     crate::wire::Money,
     crate::wire::ProblemField,
     crate::wire::Shortage,
+    live::LiveActorName,
+    live::LiveActors,
+    live::LiveCall,
+    live::LiveCheck,
+    live::LiveEngine,
+    live::LiveEvent,
+    live::LiveFollower,
+    live::LiveJournal,
+    live::LiveLaws,
+    live::LiveRefusal,
+    live::LiveSale,
+    live::LiveSku,
+    live::LiveSkus,
+    live::LiveSnapshot,
+    live::LiveTraffic,
+    live::Rate,
     requests::Address,
     requests::AdjustmentRequest,
     requests::BatchItemRequest,

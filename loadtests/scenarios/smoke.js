@@ -146,6 +146,13 @@ export const everything = guarded((data) => {
   visit('GET /v1/admin/actors', '/v1/admin/actors?kind=sku', [200], { admin: true });
   visit('GET /v1/admin/actors/{kind}/{key}', `/v1/admin/actors/sku/${sku}`, [200], { admin: true });
 
+  // For the same reason one look, not all of them.
+  const look = visit('GET /v1/admin/live', '/v1/admin/live?once=true', [200], { admin: true }).body;
+  expect('the laws hold at a look', look.laws.ok === true && look.sale.orders_placed > 0);
+  visit('GET /console', '/console', [200]);
+  visit('GET /console/console.css', '/console/console.css', [200]);
+  visit('GET /console/console.js', '/console/console.js', [200]);
+
   const table = visit('GET /openapi.json', '/openapi.json', [200]).body;
   const methods = ['get', 'put', 'post', 'patch', 'delete'];
   const listed = Object.entries(table.paths).flatMap(([route, operations]) =>

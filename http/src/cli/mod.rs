@@ -20,6 +20,7 @@ pub mod restore;
 pub mod rush;
 pub mod serve;
 pub mod settings;
+pub mod top;
 pub mod trial;
 pub mod verify;
 
@@ -83,6 +84,8 @@ pub enum Command {
     RebuildProjection(rebuild::RebuildArguments),
     /// Compare a payment provider's books with the orders of a running engine.
     Reconcile(reconcile::ReconcileArguments),
+    /// Watch a running engine at work, in this terminal.
+    Top(top::TopArguments),
     /// Check that this machine is fit to serve.
     Doctor(Box<doctor::DoctorArguments>),
 }
@@ -130,6 +133,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Migrate(arguments) => Ok(ended("migrate", migrate::run(&arguments))),
         Command::RebuildProjection(arguments) => Ok(ended("rebuild-projection", rebuild::run(&arguments))),
         Command::Reconcile(arguments) => Ok(ended("reconcile", reconcile::run(&arguments))),
+        Command::Top(arguments) => Ok(ended("top", top::run(&arguments))),
         Command::Doctor(arguments) => Ok(ended("doctor", doctor::run(&arguments))),
     }
 }

@@ -106,7 +106,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    fn tell(&self, reason: &'static str) {
+    pub(crate) fn tell(&self, reason: &'static str) {
         *self.reason.lock() = Some(reason);
         self.told.notify_waiters();
         self.told.notify_one();
@@ -180,9 +180,28 @@ impl Subscription {
     pub(crate) fn seed(&self, key: EntityKey, seed: Seed) -> Result<(), Problem> {
         self.hub.try_send(Wish::Seed(key, seed)).map_err(|_| crowded())
     }
+}
 
+/// Whatever tells events until it ends: what a stream is made of.
+pub(crate) trait Source: Unpin + 'static {
+    /// Where events come from; closed at the end.
+    fn receiver(&mut self) -> &mut mpsc::Receiver<Arc<Told>>;
+    /// Why it ends.
+    fn ending(&self) -> &Arc<Ending>;
     /// A number that differs from stream to stream.
-    pub(crate) fn number(&self) -> u64 {
+    fn number(&self) -> u64;
+}
+
+impl Source for Subscription {
+    fn receiver(&mut self) -> &mut mpsc::Receiver<Arc<Told>> {
+        &mut self.receiver
+    }
+
+    fn ending(&self) -> &Arc<Ending> {
+        &self.ending
+    }
+
+    fn number(&self) -> u64 {
         self.client
     }
 }

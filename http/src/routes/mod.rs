@@ -5,6 +5,7 @@
 
 pub(crate) mod actors;
 pub(crate) mod carts;
+pub(crate) mod console;
 pub(crate) mod import;
 pub(crate) mod orders;
 pub(crate) mod pages;
@@ -116,6 +117,12 @@ macro_rules! routing {
             "/v1/admin/actors" {
                 "" { "list_actors" => actors::list }
                 "/{kind}/{key}" { "get_actor" => actors::get }
+            }
+            "/v1/admin/live" { "" { "watch_engine" => console::watch } }
+            "/console" {
+                "" { "console" => console::page }
+                "/console.css" { "console_style" => console::style }
+                "/console.js" { "console_script" => console::script }
             }
             "/livez" { "" { "live" => service::live } }
             "/readyz" { "" { "ready" => service::ready } }

@@ -121,6 +121,7 @@ fn write_result(out: &mut Vec<u8>, call: &Call, verdict: Result<Reply, Problem>)
             ..
         }) => unreachable!("Invariant: reserving answers a reservation"),
         Err(problem) => {
+            call.door.console.traffic.refused(call.place, problem.code());
             out.extend_from_slice(b"{\"status\":");
             out.extend_from_slice(problem.status().as_str().as_bytes());
             out.extend_from_slice(b",\"problem\":");

@@ -22,7 +22,7 @@ use futures_util::Stream;
 
 use crate::call::Call;
 use crate::line;
-use crate::live::{Seed, Subscription, Told, Topics};
+use crate::live::{Seed, Source, Subscription, Told, Topics};
 use crate::problem::{Code, Problem};
 
 /// Most SKUs of one stream.
@@ -154,7 +154,7 @@ fn check_origin(call: &Call) -> Result<(), Problem> {
 }
 
 /// The head of a stream's answer.
-fn head() -> HttpResponse {
+pub(crate) fn head() -> HttpResponse {
     let mut response = HttpResponse::Ok().finish();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -164,10 +164,11 @@ fn head() -> HttpResponse {
     response
 }
 
-fn events(call: &Call, subscription: Subscription) -> HttpResponse {
+/// A source's events as the answer, until either side ends it.
+pub(crate) fn events<S: Source>(call: &Call, source: S) -> HttpResponse {
     // Not all come back in the same moment after a restart.
-    let retry_ms = 1_000 + subscription.number().wrapping_mul(7_919) % 4_000;
-    let ending = std::sync::Arc::clone(&subscription.ending);
+    let retry_ms = 1_000 + source.number().wrapping_mul(7_919) % 4_000;
+    let ending = std::sync::Arc::clone(source.ending());
     let cut = line::cutter(&call.request);
     let farewell = actix_rt::spawn(async move {
         ending.wait().await;
@@ -175,25 +176,25 @@ fn events(call: &Call, subscription: Subscription) -> HttpResponse {
         cut();
     });
     let begin = Some(Bytes::from(format!("retry: {retry_ms}\n\n")));
-    let stream = Events { subscription, begin, farewell, over: false };
+    let stream = Events { source, begin, farewell, over: false };
     head().set_body(BoxBody::new(BodyStream::new(stream)))
 }
 
 /// A stream as the body of an answer.
-struct Events {
-    subscription: Subscription,
+struct Events<S> {
+    source: S,
     begin: Option<Bytes>,
     farewell: actix_rt::task::JoinHandle<()>,
     over: bool,
 }
 
-impl Drop for Events {
+impl<S> Drop for Events<S> {
     fn drop(&mut self) {
         self.farewell.abort();
     }
 }
 
-impl Stream for Events {
+impl<S: Source> Stream for Events<S> {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -204,12 +205,12 @@ impl Stream for Events {
         if this.over {
             return Poll::Ready(None);
         }
-        match this.subscription.receiver.poll_recv(context) {
+        match this.source.receiver().poll_recv(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(told)) => Poll::Ready(Some(Ok(told.sse.clone()))),
             Poll::Ready(None) => {
                 this.over = true;
-                let last = Told::end(this.subscription.ending.reason());
+                let last = Told::end(this.source.ending().reason());
                 Poll::Ready(Some(Ok(last.sse.clone())))
             }
         }

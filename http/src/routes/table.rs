@@ -545,6 +545,22 @@ pub static ROUTES: &[Route] = &[
         .access(Access::Admin)
         .answers(&[ok(200, "ActorDetail", "Its figures, state and last messages.")])
         .refuses(&[Code::NotFound]),
+    get("/v1/admin/live", "watch_engine", "Watch the engine at work")
+        .group("admin")
+        .access(Access::Admin)
+        .more("Server-sent events: `snapshot`, a `LiveSnapshot`, once a second: rates, revenue, latencies, refusals, the SKUs and actors that move most, journal, followers, payment providers, laws, news. Nothing is measured while nobody watches, so the first comes after a second or two. With `once=true`, or `Accept: application/json`, a single one as JSON. 64 may watch at a time.")
+        .query(&[parameter("once", ParameterKind::Boolean, "Whether one snapshot is enough.")])
+        .answers(&[ok(200, "LiveSnapshot", "The snapshot; or text/event-stream, until either side ends it.")]),
+    get("/console", "console", "The live console, for people")
+        .stands(Standing::Always)
+        .more("Asks for the admin key and shows what `/v1/admin/live` tells.")
+        .answers(&[Success { status: 200, schema: None, description: "HTML." }]),
+    get("/console/console.css", "console_style", "The console's style")
+        .stands(Standing::Always)
+        .answers(&[Success { status: 200, schema: None, description: "CSS." }]),
+    get("/console/console.js", "console_script", "The console's script")
+        .stands(Standing::Always)
+        .answers(&[Success { status: 200, schema: None, description: "JavaScript." }]),
     get("/livez", "live", "Whether the process lives")
         .stands(Standing::Always).answers(&[ok(200, "Health", "It does.")]),
     get("/readyz", "ready", "Whether it serves")

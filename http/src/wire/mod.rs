@@ -9,6 +9,7 @@ pub mod cards;
 pub mod from_engine;
 pub mod into_engine;
 pub mod json;
+pub mod live;
 pub mod query;
 pub mod requests;
 pub mod responses;

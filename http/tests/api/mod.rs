@@ -4,6 +4,7 @@ mod bad_input;
 mod carts;
 mod catalogue;
 mod command;
+mod console;
 mod drain;
 pub(crate) mod harness;
 mod history;
