@@ -229,6 +229,28 @@ mod tests {
     }
 
     #[test]
+    fn the_hotter_actor_is_the_one_with_more_of_the_figure() {
+        let (busy, crowded) = (ActorStats::new(0), ActorStats::new(0));
+        for _ in 0..5 {
+            busy.sent();
+            busy.handled(
+                busy.born,
+                busy.born + Duration::from_millis(9),
+                busy.born + Duration::from_millis(9),
+            );
+            crowded.sent();
+        }
+        for (sort, busy_is_hotter) in [
+            (ActorSort::Rate, true),
+            (ActorSort::Messages, true),
+            (ActorSort::Wait, true),
+            (ActorSort::Depth, false),
+        ] {
+            assert_eq!(busy.heat(sort) > crowded.heat(sort), busy_is_hotter, "{sort:?}");
+        }
+    }
+
+    #[test]
     fn the_last_sixteen_messages_are_told_newest_first() {
         let stats = ActorStats::new(0);
         for n in 1..=20 {
