@@ -115,7 +115,7 @@ def main():
         browser.pardoned.clear()
 
         enter(page)
-        rush = engine.command("rush", "--stock", "4000", "--shoppers", "24", "--attempts", "5000", "--duration", "45")
+        rush = engine.command("rush", "--stock", "4000", "--shoppers", "24", "--attempts", "20000", "--duration", "120")
         until("orders come", lambda: number(page, "#orders-now") > 0)
         before = placed(page)
         until("more orders come", lambda: placed(page) > before)
@@ -148,7 +148,7 @@ def main():
         assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark", "the reader's choice counts"
         page.click("#theme")
         check_refresh(page)
-        said, _ = rush.communicate(timeout=120)
+        said, _ = rush.communicate(timeout=240)
         assert rush.returncode == 0, said
         until("nobody orders any more", lambda: number(page, "#orders-now") == 0)
         check_outage(engine, browser, page)
