@@ -25,6 +25,7 @@ use crate::admission::{self, Overload};
 use crate::body;
 use crate::call::Call;
 use crate::console::{Console, Facts};
+use crate::demo::{Demo, DemoOptions};
 use crate::headers;
 use crate::limits::{Decision, RateLimits};
 use crate::line;
@@ -79,6 +80,8 @@ pub struct DoorOptions {
     pub live: LiveOptions,
     /// The rescue copy, where answers wait for it.
     pub replication: Option<Status>,
+    /// The demo shop at `/demo`; absent: there is none.
+    pub demo: Option<DemoOptions>,
     /// Lines of one import in work at a time. Fewer would leave the disk idle between flushes.
     pub import_in_flight: usize,
 }
@@ -97,6 +100,7 @@ impl Default for DoorOptions {
             origins: Vec::new(),
             live: LiveOptions::default(),
             replication: None,
+            demo: None,
             import_in_flight: 1_024,
         }
     }
@@ -124,6 +128,8 @@ pub struct FrontDoor {
     pub(crate) live: Live,
     /// Who watches the engine.
     pub(crate) console: Console,
+    /// The demo shop, where there is one.
+    pub(crate) demo: Option<Demo>,
 }
 
 impl FrontDoor {
@@ -138,6 +144,7 @@ impl FrontDoor {
         Self {
             live: Live::new(engine.clone(), options.live),
             console: Console::new(engine.clone(), Facts { durability: options.durability, started_at }),
+            demo: options.demo.map(|options| Demo::new(engine.clone(), options)),
             engine,
             options,
             meters: Meters::new(),
@@ -174,7 +181,20 @@ impl FrontDoor {
         response
     }
 
-    fn request_id(&self, request: &HttpRequest) -> HeaderValue {
+    /// Says on a reply what no caller may overlook: that promises are less or more than usual, and that the end is near.
+    pub(crate) fn mark(&self, response: &mut HttpResponse) {
+        if self.options.durability != "local" {
+            response
+                .headers_mut()
+                .insert(DURABILITY.clone(), HeaderValue::from_static(self.options.durability));
+        }
+        if self.engine.readiness() == Readiness::Draining {
+            // A connection kept now would be cut under some later request, whose caller could not tell what became of it.
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+    }
+
+    pub(crate) fn request_id(&self, request: &HttpRequest) -> HeaderValue {
         if let Some(given) = request.headers().get(&REQUEST_ID)
             && (1..=REQUEST_ID_MAX).contains(&given.len())
             && given.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(b))
@@ -275,13 +295,7 @@ where
             problem.reply(request_id.to_str().unwrap_or(""), Some(request.path()))
         }
     };
-    if door.options.durability != "local" {
-        response.headers_mut().insert(DURABILITY.clone(), HeaderValue::from_static(door.options.durability));
-    }
-    if door.engine.readiness() == Readiness::Draining {
-        // A connection kept now would be cut under some later request, whose caller could not tell what became of it.
-        response.head_mut().set_connection_type(ConnectionType::Close);
-    }
+    door.mark(&mut response);
     if let Some(decision) = decision {
         decision.write(response.headers_mut());
     }

@@ -19,6 +19,7 @@ use doorbuster_engine::answer::Refusal;
 use tokio::net::TcpStream;
 
 use crate::admission;
+use crate::demo;
 use crate::door::{self, FrontDoor, PrivateListener};
 use crate::limits;
 use crate::line::{self, Socket};
@@ -156,6 +157,7 @@ macro_rules! application {
         let application = App::new()
             .app_data($door.clone())
             .wrap(Condition::new(!$origins.is_empty(), cors(&$origins)))
+            .configure(|config| demo::configure(config, &$door))
             .configure(routes::configure)
             .into_factory()
             .map_err(|error| error.error_response());

@@ -23,6 +23,7 @@ use super::payments::PaymentArguments;
 use super::rescue::{self, RescueArguments};
 use super::{Failure, admin_key, demo, outlets};
 use crate::LiveOptions;
+use crate::demo::DemoOptions;
 use crate::door::{DoorOptions, FrontDoor};
 use crate::limits::address::Proxies;
 use crate::limits::policy::Policy;
@@ -63,7 +64,7 @@ pub struct ServeArguments {
     /// Threads that serve connections and host actors (default: one a core)
     #[arg(long, env = "DOORBUSTER_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
     pub workers: Option<u16>,
-    /// Bring a small catalogue and print three curl lines to try
+    /// Bring a small catalogue and a demo shop at /demo, and print three curl lines to try
     #[arg(long, env = "DOORBUSTER_DEMO", value_parser = clap::builder::FalseyValueParser::new())]
     pub demo: bool,
     /// Production: the built-in payment provider `fake` is off
@@ -222,6 +223,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
             ..LiveOptions::default()
         },
         replication: rescue::replication(&arguments, shipper.as_ref()),
+        demo: arguments.demo.then(DemoOptions::default),
         history: database.as_ref().map(Database::history),
         ..DoorOptions::default()
     };
@@ -488,6 +490,9 @@ fn banner(
         );
         println!("  catalogue  {} SKUs", engine.catalogue().len());
         println!("  reference  {url}/docs");
+    }
+    if arguments.demo {
+        println!("  demo shop  {url}/demo");
     }
     if fresh || arguments.demo {
         println!("  admin key  {admin_key}");

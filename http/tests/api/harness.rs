@@ -117,10 +117,15 @@ impl Shop {
     }
 
     /// Closes the shop in order and opens it again on the same directory.
-    pub(crate) fn reopened(mut self) -> Self {
+    pub(crate) fn reopened(self) -> Self {
+        self.reopened_with(|_| {})
+    }
+
+    /// The same with other options.
+    pub(crate) fn reopened_with(mut self, door: impl FnOnce(&mut DoorOptions)) -> Self {
         self.close();
         let directory = self.directory.take().unwrap();
-        Self::open_in(directory, |_| {}, |_| {})
+        Self::open_in(directory, |_| {}, door)
     }
 
     /// A connection that is kept.

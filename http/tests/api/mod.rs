@@ -5,6 +5,7 @@ mod carts;
 mod catalogue;
 mod command;
 mod console;
+mod demo;
 mod drain;
 pub(crate) mod harness;
 mod history;
