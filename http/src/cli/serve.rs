@@ -223,7 +223,7 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
             ..LiveOptions::default()
         },
         replication: rescue::replication(&arguments, shipper.as_ref()),
-        demo: arguments.demo.then(DemoOptions::default),
+        demo: has_demo_shop(&arguments).then(DemoOptions::default),
         history: database.as_ref().map(Database::history),
         ..DoorOptions::default()
     };
@@ -300,6 +300,11 @@ async fn serve(arguments: ServeArguments) -> Result<ExitCode, Failure> {
     tracing::info!("stopped");
     // Everything is on disk; giving millions of entries back to the allocator one by one would only delay the exit.
     std::process::exit(0)
+}
+
+/// Whether there is a shop that needs no key. Never in production, where strangers could make drops and crowds.
+fn has_demo_shop(arguments: &ServeArguments) -> bool {
+    arguments.demo && !arguments.production
 }
 
 /// SIGTERM, SIGINT and SIGHUP, counted.
@@ -491,7 +496,7 @@ fn banner(
         println!("  catalogue  {} SKUs", engine.catalogue().len());
         println!("  reference  {url}/docs");
     }
-    if arguments.demo {
+    if has_demo_shop(arguments) {
         println!("  demo shop  {url}/demo");
     }
     if fresh || arguments.demo {

@@ -257,7 +257,7 @@ async fn new_crowd(visit: Visit) -> Result<HttpResponse, Problem> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-fn within<T: PartialOrd + std::fmt::Display>(
+fn within<T: Copy + PartialOrd + std::fmt::Display>(
     pointer: &str,
     value: T,
     least: T,

@@ -261,6 +261,18 @@ fn an_acknowledged_reservation_survives_a_kill_and_a_shutdown_ends_with_0() {
 }
 
 #[test]
+fn the_demo_shop_is_there_with_demo_alone_and_never_in_production() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for (options, status) in [(&[][..], 404), (&["--demo"], 200), (&["--demo", "--production"], 404)] {
+        let served = Served::start(&data, options);
+        for path in ["/demo", "/demo/state"] {
+            assert_eq!(served.ask(&format!("GET {path}"), "").0, status, "{options:?}: {path}");
+        }
+    }
+}
+
+#[test]
 fn the_doctor_tells_what_stands_in_the_way() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
