@@ -13,6 +13,7 @@ mod over_tls;
 mod payments;
 mod refunds;
 mod secrets;
+mod turns;
 mod weather;
 mod wire;
 

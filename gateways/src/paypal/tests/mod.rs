@@ -9,6 +9,7 @@ mod judged;
 mod listed;
 mod noticed;
 mod over_tls;
+mod turns;
 
 use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::{Currency, Money};
