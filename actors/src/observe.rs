@@ -4,8 +4,10 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use doorbuster_engine::event::EntityKey;
 use doorbuster_persistence::writer::{OnSync, SyncObservation};
 
+use crate::payments;
 use crate::runtime::Shared;
 
 /// Observes every journal frame; handles are made once.
@@ -24,6 +26,32 @@ pub(crate) fn on_sync() -> OnSync {
         bytes.increment(seen.bytes);
         records.increment(u64::from(seen.records));
     })
+}
+
+/// Shows everything that is counted here at zero, with every label it can have: of a series that appears with its first event,
+/// nobody sees the step from nothing to one.
+pub(crate) fn register(shared: &Shared) {
+    for reason in ["sku", "node"] {
+        metrics::counter!("doorbuster_shed_total", "reason" => reason).absolute(0);
+    }
+    for kind in EntityKey::KINDS {
+        metrics::gauge!("doorbuster_actor_active", "kind" => kind).increment(0.0);
+        metrics::counter!("doorbuster_actor_expired_total", "kind" => kind).absolute(0);
+        for event in ["passivate", "panic", "rebuild"] {
+            metrics::counter!("doorbuster_actor_lifecycle_total", "kind" => kind, "event" => event)
+                .absolute(0);
+        }
+    }
+    metrics::counter!("doorbuster_clock_jumps_total").absolute(0);
+    metrics::counter!("doorbuster_checkpoint_rounds_total").absolute(0);
+    metrics::counter!("doorbuster_checkpoint_failures_total").absolute(0);
+    let _ = metrics::histogram!("doorbuster_checkpoint_seconds");
+    for desk in &shared.desks {
+        payments::register(desk.name());
+    }
+    metrics::gauge!("doorbuster_payment_pin_seconds").set(shared.limits.payment_pin.as_secs_f64());
+    metrics::gauge!("doorbuster_payment_defer_seconds")
+        .set(shared.when_down.defer.unwrap_or_default().as_secs_f64());
 }
 
 /// Measures the drain rate and publishes the slow gauges, once a second, as long as the engine lives.

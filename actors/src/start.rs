@@ -173,6 +173,7 @@ impl Prepared {
             on_fatal: options.on_fatal,
             end,
         });
+        crate::observe::register(&shared);
         // Before any row of any worker: a replay skips what a row reflects, so its answers must be there first (law 5).
         let mut remembered = self.remembered.into_iter().peekable();
         while remembered.peek().is_some() {

@@ -29,6 +29,9 @@ pub enum EntityKey {
 }
 
 impl EntityKey {
+    /// Every [`EntityKey::kind`].
+    pub const KINDS: [&'static str; 4] = ["sku", "reservation", "cart", "order"];
+
     /// The partition this entity belongs to, the same on every machine and for ever.
     ///
     /// FNV-1a over the key's bytes (kinds differ by a leading byte), folded to eight bits. Ids are keyed hashes or

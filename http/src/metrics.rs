@@ -13,7 +13,9 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::limits::{RATE_LIMIT_ALONE_TOTAL, RATE_LIMITED_TOTAL};
+use crate::live;
 use crate::routes::table::ROUTES;
+use crate::routes::{import, payments};
 
 /// Requests answered, by route, method and status.
 pub const HTTP_REQUESTS_TOTAL: &str = "doorbuster_http_requests_total";
@@ -29,6 +31,13 @@ pub const LIVE_EVENTS_TOTAL: &str = "doorbuster_live_events_total";
 pub const LIVE_ENDED_TOTAL: &str = "doorbuster_live_ended_total";
 /// Lines taken by imports, by outcome.
 pub const IMPORT_LINES_TOTAL: &str = "doorbuster_import_lines_total";
+
+/// Webhooks received, by what became of them.
+pub const PAYMENT_NOTICES_TOTAL: &str = "doorbuster_payment_notices_total";
+
+/// Statuses that alerts count: they are shown for each route from the start, because of a series that appears with its first
+/// event, nobody sees the step from nothing to one.
+const WATCHED: &[u16] = &[500, 503];
 
 /// Edges of every histogram in seconds: from a same-thread turn to the request deadline, with exact edges where
 /// objectives lie (50, 250, 500 ms, 1 s).
@@ -109,39 +118,64 @@ impl Meters {
             duration: histogram!(HTTP_REQUEST_DURATION_SECONDS, "route" => route, "method" => method),
         };
         let routes = ROUTES.iter().map(|route| meters(route.path, route.method.name())).collect();
-        Self { routes }
+        let meters = Self { routes };
+        for route in 0..ROUTES.len() {
+            for code in WATCHED {
+                meters.requests(route, slot(*code)).absolute(0);
+            }
+        }
+        register();
+        meters
+    }
+
+    fn requests(&self, route: usize, slot: usize) -> &Counter {
+        self.routes[route].requests[slot].get_or_init(|| {
+            let description = &ROUTES[route];
+            counter!(
+                HTTP_REQUESTS_TOTAL,
+                "route" => description.path,
+                "method" => description.method.name(),
+                "code" => STATUSES[slot].to_string()
+            )
+        })
     }
 
     /// Notes one answered request.
     pub(crate) fn record(&self, route: usize, status: StatusCode, took: Duration) {
-        let meters = &self.routes[route];
-        let slot = slot(status);
-        meters.requests[slot]
-            .get_or_init(|| {
-                let description = &ROUTES[route];
-                counter!(
-                    HTTP_REQUESTS_TOTAL,
-                    "route" => description.path,
-                    "method" => description.method.name(),
-                    "code" => STATUSES[slot].to_string()
-                )
-            })
-            .increment(1);
-        meters.duration.record(took.as_secs_f64());
+        self.requests(route, slot(status.as_u16())).increment(1);
+        self.routes[route].duration.record(took.as_secs_f64());
     }
 
     /// Notes a request that no route took.
     pub(crate) fn record_stray(status: StatusCode) {
-        let code = STATUSES[slot(status)].to_string();
+        let code = STATUSES[slot(status.as_u16())].to_string();
         counter!(HTTP_REQUESTS_TOTAL, "route" => "none", "method" => "none", "code" => code).increment(1);
     }
 }
 
-fn slot(status: StatusCode) -> usize {
-    let exact = STATUSES.binary_search(&status.as_u16());
+fn slot(status: u16) -> usize {
+    let exact = STATUSES.binary_search(&status);
     exact
-        .unwrap_or_else(|_| STATUSES.partition_point(|known| *known < status.as_u16() / 100 * 100))
+        .unwrap_or_else(|_| STATUSES.partition_point(|known| *known < status / 100 * 100))
         .min(STATUSES.len() - 1)
+}
+
+/// Shows what is counted by outcome or reason at zero, with every label it can have.
+fn register() {
+    for outcome in import::OUTCOMES {
+        counter!(IMPORT_LINES_TOTAL, "outcome" => outcome).absolute(0);
+    }
+    // The thread that tells watchers begins with the first of them.
+    gauge!(LIVE_STREAMS).increment(0.0);
+    counter!(LIVE_EVENTS_TOTAL).absolute(0);
+    for reason in live::ENDINGS {
+        counter!(LIVE_ENDED_TOTAL, "reason" => reason).absolute(0);
+    }
+    for provider in payments::HEARD {
+        for outcome in payments::NOTICES {
+            counter!(PAYMENT_NOTICES_TOTAL, "provider" => provider, "outcome" => outcome).absolute(0);
+        }
+    }
 }
 
 #[cfg(test)]

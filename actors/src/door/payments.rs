@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::Engine;
 use crate::payments::{
-    Finding, PATIENCE, ProviderStatus, Reconciliation, Turns, by_order, compare, without_payment,
+    self, Finding, PATIENCE, ProviderStatus, Reconciliation, Turns, by_order, compare, without_payment,
 };
 use crate::types::{Access, OrderFilter};
 
@@ -171,8 +171,7 @@ impl Engine {
             }
         }
         for finding in &findings {
-            metrics::counter!("doorbuster_payment_findings_total", "provider" => desk.name(), "kind" => finding.kind.name())
-                .increment(1);
+            payments::count_finding(desk.name(), finding);
         }
         Ok(Reconciliation { provider: provider.to_owned(), since, payments, orders, complete, findings })
     }

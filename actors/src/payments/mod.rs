@@ -81,6 +81,44 @@ pub(crate) enum What {
     },
 }
 
+/// Shows everything that is counted of a provider at zero, with every label it can have.
+pub(crate) fn register(provider: &'static str) {
+    register_call::<ChargeOutcome>(provider, "authorize");
+    register_call::<ChargeOutcome>(provider, "confirm");
+    register_call::<ChargeOutcome>(provider, "look_up");
+    register_call::<CaptureOutcome>(provider, "capture");
+    register_call::<VoidOutcome>(provider, "void");
+    register_call::<RefundOutcome>(provider, "refund");
+    metrics::counter!("doorbuster_payment_fallbacks_total", "provider" => provider).absolute(0);
+    for outcome in ["returned", "kept"] {
+        metrics::counter!("doorbuster_payment_strays_total", "provider" => provider, "outcome" => outcome)
+            .absolute(0);
+    }
+    for kind in FindingKind::ALL {
+        for repaired in ["true", "false"] {
+            findings_counter(provider, kind, repaired).absolute(0);
+        }
+    }
+}
+
+fn register_call<T: Outcome>(provider: &'static str, call: &'static str) {
+    let _ = metrics::histogram!("doorbuster_payment_call_duration_seconds", "provider" => provider, "call" => call);
+    for outcome in T::NAMES {
+        metrics::counter!("doorbuster_payment_calls_total", "provider" => provider, "call" => call, "outcome" => *outcome)
+            .absolute(0);
+    }
+}
+
+/// Counts what a comparison of books found.
+pub(crate) fn count_finding(provider: &'static str, finding: &Finding) {
+    let repaired = if finding.repaired { "true" } else { "false" };
+    findings_counter(provider, finding.kind, repaired).increment(1);
+}
+
+fn findings_counter(provider: &'static str, kind: FindingKind, repaired: &'static str) -> metrics::Counter {
+    metrics::counter!("doorbuster_payment_findings_total", "provider" => provider, "kind" => kind.name(), "repaired" => repaired)
+}
+
 /// Places a call; its answer will reach the order. Nothing more is asked once `wanted` is gone: a look-up that went on after
 /// the order had begun to cancel could make the payment anew (law 8).
 pub(crate) fn place(shared: &Arc<Shared>, call: Call, wanted: Weak<()>) {
@@ -175,6 +213,17 @@ impl Caller {
 
     /// Cancels a payment that nobody wants, or gives it back where it is ours already. Both are safe to repeat.
     async fn return_stray(&self, charge: &ChargeRequest, reference: &str) -> Option<StrayOutcome> {
+        let outcome = self.try_to_return(charge, reference).await?;
+        let name = match outcome {
+            StrayOutcome::Returned => "returned",
+            StrayOutcome::Refused { .. } => "kept",
+        };
+        metrics::counter!("doorbuster_payment_strays_total", "provider" => self.desk.name(), "outcome" => name)
+            .increment(1);
+        Some(outcome)
+    }
+
+    async fn try_to_return(&self, charge: &ChargeRequest, reference: &str) -> Option<StrayOutcome> {
         let void = |provider: &dyn PaymentProvider| provider.void(charge, Some(reference));
         let VoidOutcome::AlreadyCaptured { .. } = self.until_definite("void", void).await? else {
             return Some(StrayOutcome::Returned);
@@ -243,6 +292,7 @@ impl Caller {
         self.desk.heard(if answered { Heard::Answered } else { Heard::Nothing });
         let outcome = answer.unwrap_or(T::UNKNOWN);
         let provider = self.desk.name();
+        debug_assert!(T::NAMES.contains(&outcome.name()), "it was shown at zero: {}", outcome.name());
         metrics::histogram!("doorbuster_payment_call_duration_seconds", "provider" => provider, "call" => name)
             .record(began.elapsed().saturating_sub(turns.waited()));
         metrics::counter!("doorbuster_payment_calls_total", "provider" => provider, "call" => name, "outcome" => outcome.name())
@@ -264,12 +314,16 @@ impl Caller {
 /// What the answers of all calls have in common.
 trait Outcome {
     const UNKNOWN: Self;
+    /// Every [`Outcome::name`].
+    const NAMES: &'static [&'static str];
     fn is_definite(&self) -> bool;
     fn name(&self) -> &'static str;
 }
 
 impl Outcome for ChargeOutcome {
     const UNKNOWN: Self = Self::Unknown;
+    const NAMES: &'static [&'static str] =
+        &["authorized", "captured", "declined", "action_required", "unknown"];
 
     fn is_definite(&self) -> bool {
         *self != Self::Unknown
@@ -288,6 +342,7 @@ impl Outcome for ChargeOutcome {
 
 impl Outcome for CaptureOutcome {
     const UNKNOWN: Self = Self::Unknown;
+    const NAMES: &'static [&'static str] = &["captured", "lost", "unknown"];
 
     fn is_definite(&self) -> bool {
         *self != Self::Unknown
@@ -304,6 +359,7 @@ impl Outcome for CaptureOutcome {
 
 impl Outcome for VoidOutcome {
     const UNKNOWN: Self = Self::Unknown;
+    const NAMES: &'static [&'static str] = &["voided", "already_captured", "unknown"];
 
     fn is_definite(&self) -> bool {
         *self != Self::Unknown
@@ -320,6 +376,7 @@ impl Outcome for VoidOutcome {
 
 impl Outcome for RefundOutcome {
     const UNKNOWN: Self = Self::Unknown;
+    const NAMES: &'static [&'static str] = &["refunded", "refused", "unknown"];
 
     fn is_definite(&self) -> bool {
         *self != Self::Unknown

@@ -416,6 +416,7 @@ impl Hub {
         #[expect(clippy::cast_precision_loss)]
         self.streams.set(self.clients.len() as f64);
         if let Some(reason) = reason {
+            debug_assert!(super::ENDINGS.contains(&reason), "it was shown at zero: {reason}");
             metrics::counter!(LIVE_ENDED_TOTAL, "reason" => reason).increment(1);
             client.ending.tell(reason);
         }

@@ -26,6 +26,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::problem::Problem;
 
+/// Why a stream ends, as clients and metrics are told.
+pub(crate) const ENDINGS: [&str; 6] =
+    ["slow_reader", "draining", "closed", "cart_deleted", "cart_expired", "lost"];
+
 /// Bounds of live streams.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveOptions {

@@ -31,6 +31,9 @@ const REJECTED_TOLD_MAX: usize = 1_000;
 /// How long one line is tried again while the engine has no room for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What becomes of a line, as metrics spell it.
+pub(crate) const OUTCOMES: [&str; 3] = ["created", "updated", "rejected"];
+
 /// How the lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
@@ -213,11 +216,8 @@ impl Tally {
 
     fn finish(mut self) -> ImportResponse {
         self.response.rejected.sort_by_key(|rejected| rejected.line);
-        for (outcome, count) in [
-            ("created", self.response.created),
-            ("updated", self.response.updated),
-            ("rejected", self.response.rejected_total),
-        ] {
+        let counts = [self.response.created, self.response.updated, self.response.rejected_total];
+        for (outcome, count) in OUTCOMES.into_iter().zip(counts) {
             counter!(IMPORT_LINES_TOTAL, "outcome" => outcome).increment(count);
         }
         self.response

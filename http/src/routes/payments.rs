@@ -8,6 +8,7 @@ use doorbuster_engine::payment::NoticeError;
 
 use crate::body;
 use crate::call::Call;
+use crate::metrics::PAYMENT_NOTICES_TOTAL;
 use crate::problem::{Code, Problem};
 use crate::reply::ok;
 use crate::wire::requests::ReconcileRequest;
@@ -19,6 +20,13 @@ const RECONCILE_MS: u64 = 60 * 60 * 1_000;
 
 /// When a provider should send a webhook again that could not be proved now.
 const UNPROVED_RETRY_MS: u64 = 5_000;
+
+/// Providers whose webhooks have a route.
+pub(crate) const HEARD: [&str; 2] = ["stripe", "paypal"];
+
+/// What becomes of a webhook, as metrics spell it.
+pub(crate) const NOTICES: [&str; 6] =
+    ["taken", "not_ours", "not_genuine", "unproved", "refused", "not_configured"];
 
 pub(crate) async fn hear_stripe(call: Call) -> Result<HttpResponse, Problem> {
     hear(call, "stripe").await
@@ -42,15 +50,18 @@ async fn hear(mut call: Call, provider: &'static str) -> Result<HttpResponse, Pr
     let outcome = match &heard {
         Ok(Heard::Taken { .. }) => "taken",
         Ok(Heard::NotOurs { .. }) => "not_ours",
+        Err(HearError::NotGenuine(NoticeError::Unproved)) => "unproved",
         Err(HearError::UnknownProvider | HearError::NotGenuine(NoticeError::NotConfigured)) => {
             "not_configured"
         }
-        Err(HearError::NotGenuine(NoticeError::Unproved)) => "unproved",
         Err(HearError::NotGenuine(_)) => "not_genuine",
         Err(HearError::Refused(_)) => "refused",
     };
-    metrics::counter!("doorbuster_payment_notices_total", "provider" => provider, "outcome" => outcome)
-        .increment(1);
+    debug_assert!(
+        HEARD.contains(&provider) && NOTICES.contains(&outcome),
+        "shown at zero: {provider} {outcome}"
+    );
+    metrics::counter!(PAYMENT_NOTICES_TOTAL, "provider" => provider, "outcome" => outcome).increment(1);
     match heard {
         Ok(Heard::Taken { kind } | Heard::NotOurs { kind }) => {
             tracing::debug!(provider, kind, outcome, "webhook");

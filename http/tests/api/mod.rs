@@ -7,6 +7,7 @@ mod command;
 mod console;
 mod demo;
 mod drain;
+mod fresh_page;
 pub(crate) mod harness;
 mod history;
 mod hostile;

@@ -131,6 +131,20 @@ impl RescueError {
         matches!(self, Self::Fenced { .. })
     }
 
+    /// Every [`RescueError::kind`].
+    pub const KINDS: [&'static str; 10] = [
+        "connect",
+        "deadline",
+        "postgres",
+        "schema",
+        "journal",
+        "checkpoint",
+        "in_doubt",
+        "fenced",
+        "other_history",
+        "secrets",
+    ];
+
     /// One word of a closed list, for a metric's label.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -151,6 +151,7 @@ impl Status {
         };
         inner.figures.trouble = Some(error.to_string());
         inner.figures.sessions += 1;
+        debug_assert!(RescueError::KINDS.contains(&error.kind()), "it was shown at zero: {}", error.kind());
         metrics::counter!("doorbuster_rescue_errors_total", "kind" => error.kind()).increment(1);
         inner.settle();
         self.meters.publish(&inner.figures);
@@ -200,6 +201,10 @@ struct Meters {
 
 impl Meters {
     fn new() -> Self {
+        // At zero from the start: of a series that appears with its first event, nobody sees the step from nothing to one.
+        for kind in RescueError::KINDS {
+            metrics::counter!("doorbuster_rescue_errors_total", "kind" => kind).absolute(0);
+        }
         Self {
             lag_seconds: metrics::gauge!("doorbuster_rescue_lag_seconds"),
             lag_frames: metrics::gauge!("doorbuster_rescue_lag_frames"),
