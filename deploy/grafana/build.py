@@ -226,12 +226,41 @@ def overload():
     ])
 
 
+def payments():
+    asked = 'call=~"authorize|confirm|look_up"'
+    return dashboard("doorbuster-payments", "Doorbuster: payments", "Whether money can be taken, who waits for it, and whether both sides' books agree.", [
+        stat("Providers that answer", f"min by (instance) (doorbuster_payment_provider_up{{{WHO}}})", "short", "1: all of them. 0: one is left alone, and tried now and then."),
+        stat("Orders that wait", f"sum by (instance) (doorbuster_payment_waiting{{{WHO}}})", "short", "They keep their units and are charged in the order in which these were held. Nobody is charged twice.", steps=[(100, AMBER), (10000, RED)]),
+        stat("The first has waited", f"max by (instance) (doorbuster_payment_waiting_oldest_seconds{{{WHO}}})", "s", "Since this start. At the wait (--payment-defer-s) it is called off unpaid.", steps=[(900, AMBER), (43200, RED)]),
+        stat("Time to drain", f"max by (instance) (doorbuster_payment_drain_seconds{{{WHO}}})", "s", "At the provider's pace, once it answers: two calls an order.", steps=[(600, AMBER), (3600, RED)]),
+        stat("Declined", f"max by (instance) (doorbuster:payment_decline_ratio:rate10m{{{WHO}}})", "percentunit", "Of what was definitely answered in ten minutes. Usual: below one in ten. Empty: nobody paid.", steps=[(0.2, AMBER), (0.6, RED)]),
+        stat("For people", f'sum by (instance) (increase(doorbuster_payment_findings_total{{{WHO},repaired="false"}}[15m]))', "short", "What comparisons of books found in a quarter of an hour and no order can mend. doorbuster reconcile lists it.", steps=[(1, RED)]),
+        row("What providers answer"),
+        line("Asked for money, by answer", [(f"sum by (provider, outcome) (rate(doorbuster_payment_calls_total{{{WHO},{asked}}}[$__rate_interval]))", "{{provider}} {{outcome}}")], "reqps", "authorized and captured are sales, declined is a card, action_required is a bank, unknown is no answer.", stack=True),
+        line("Afterwards, by call and answer", [(f'sum by (provider, call, outcome) (rate(doorbuster_payment_calls_total{{{WHO},call=~"capture|void|refund"}}[$__rate_interval]))', "{{provider}} {{call}} {{outcome}}")], "reqps", "Captures follow authorizations within seconds. lost: an authorization that can never be captured. refused: a refund that the provider does not make."),
+        line("Time a call takes, p99", [(f"histogram_quantile(0.99, sum by (provider, call, le) (rate(doorbuster_payment_call_duration_seconds_bucket{{{WHO}}}[$__rate_interval])))", "{{provider}} {{call}}")], "s", "Without the wait for its turn. At 5 s it counts as unanswered.", steps=[(5, RED)]),
+        line("Answers", [(f"doorbuster_payment_provider_up{{{WHO}}}", "{{provider}} {{instance}}")], "short", "1: it answers. 0: five calls in a row were not answered.", high=1),
+        line("Declined, as a share", [(f"doorbuster:payment_decline_ratio:rate10m{{{WHO}}}", "{{provider}} ten minutes"), (f"doorbuster:payment_decline_ratio:rate1d{{{WHO}}}", "{{provider}} a day")], "percentunit", "The first far above the second: cards are being tried out, or something is broken.", steps=[(0.2, AMBER), (0.6, RED)], high=1),
+        line("Wait for a turn", [(f"doorbuster_payment_pace_wait_seconds{{{WHO}}}", "{{provider}} {{instance}}")], "s", "A call that came now. From a second on, new checkouts wait as orders instead.", steps=[(1, AMBER)]),
+        row("Who waits"),
+        line("Orders that wait", [(f"doorbuster_payment_waiting{{{WHO}}}", "{{provider}} {{instance}}")], "short", "Up: the provider is away, or the shop sells faster than it may be asked. Then down in a straight line, at its pace."),
+        line("The first has waited, of what is allowed", [(f"doorbuster_payment_waiting_oldest_seconds{{{WHO}}}", "{{provider}} {{instance}}"), (f"doorbuster_payment_pin_seconds{{{WHO}}}", "pin {{instance}}"), (f"doorbuster_payment_defer_seconds{{{WHO}}}", "wait {{instance}}")], "s", "Pin: how long an order that was asked about may stay open. Wait: how long one that was not may; then it is off."),
+        line("Time to drain", [(f"doorbuster_payment_drain_seconds{{{WHO}}}", "{{provider}} {{instance}}")], "s", "At the pace that the provider allows, from when it answers.", steps=[(3600, RED)]),
+        line("Went to the fallback", [(f"sum by (provider) (rate(doorbuster_payment_fallbacks_total{{{WHO}}}[$__rate_interval]))", "instead of {{provider}}")], "reqps", "Checkouts that chose this provider and were sent to the other. Zero is good."),
+        row("Whether the books agree"),
+        line("Webhooks, by what became of them", [(f"sum by (provider, outcome) (rate(doorbuster_payment_notices_total{{{WHO}}}[$__rate_interval]))", "{{provider}} {{outcome}}")], "reqps", "taken and not_ours are everyday. not_genuine with nothing taken: the secret is wrong.", stack=True),
+        line("Findings, mended and for people", [(f"sum by (provider, kind, repaired) (increase(doorbuster_payment_findings_total{{{WHO}}}[15m])) > 0", "{{provider}} {{kind}}, mended: {{repaired}}")], "short", "Empty is good. Mended: webhooks were lost. For people: doorbuster reconcile lists them."),
+        line("Strays", [(f"sum by (provider, outcome) (increase(doorbuster_payment_strays_total{{{WHO}}}[15m]))", "{{provider}} {{outcome}}")], "short", "Money for an order that does not want it. returned: all is well. kept: the provider refuses, and a person has to see to it."),
+        line("Checkouts, by answer", [(f'sum by (code) (rate(doorbuster_http_requests_total{{{WHO},route="/v1/carts/{{id}}/checkout"}}[$__rate_interval]))', "{{code}}")], "reqps", "201 paid, 202 waits for shopper or provider, 402 declined, 503 the provider is away and the shop lets no order wait.", stack=True),
+    ])
+
+
 def main():
     check = sys.argv[1:] == ["--check"]
     if sys.argv[1:] and not check:
         sys.exit(__doc__)
     wanted = {f"{board['uid'].removeprefix('doorbuster-')}.json": json.dumps(board, indent=2) + "\n"
-              for board in (sale(), actors(), journal(), followers(), overload())}
+              for board in (sale(), actors(), journal(), followers(), overload(), payments())}
     stale = sorted(file.name for file in HERE.glob("*.json") if file.name not in wanted)
     for name, text in wanted.items():
         file = HERE / name
