@@ -4,6 +4,7 @@ mod bad_input;
 mod carts;
 mod catalogue;
 mod command;
+mod configuration;
 mod console;
 mod demo;
 mod drain;
