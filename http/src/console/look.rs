@@ -293,7 +293,7 @@ impl Looking {
             let actor = Some(LiveActorName { kind: "sku", key: sku.clone() });
             match before.sellable.get(sku) {
                 Some(had) if *had > 0 && *left <= 0 => {
-                    news.push(("info", format!("{sku} is sold out"), actor))
+                    news.push(("info", format!("{sku} is sold out"), actor));
                 }
                 Some(had) if *had <= 0 && *left > 0 => {
                     news.push(("info", format!("{sku} can be had again, {left} units"), actor));
@@ -310,7 +310,7 @@ impl Looking {
                 None,
             )),
             (true, false) => {
-                news.push(("info", "nobody is refused for want of time any more".to_owned(), None))
+                news.push(("info", "nobody is refused for want of time any more".to_owned(), None));
             }
             (true, true) | (false, false) => {}
         }

@@ -61,10 +61,8 @@ pub(super) fn whole(value: f64) -> u64 {
 /// A quantile of what came into a histogram between two looks, in microseconds; within its bucket as if evenly spread.
 pub(super) fn quantile_us(now: &[(f64, u64)], before: &[(f64, u64)], part: f64) -> Option<u64> {
     let earlier = |edge: f64| {
-        before
-            .iter()
-            .find(|(known, _)| (known - edge).abs() < f64::EPSILON || *known == edge)
-            .map_or(0, |(_, count)| *count)
+        // The last edge is infinite, which has no distance to itself.
+        before.iter().find(|(known, _)| known.total_cmp(&edge).is_eq()).map_or(0, |(_, count)| *count)
     };
     let rise: Vec<(f64, u64)> =
         now.iter().map(|(edge, count)| (*edge, count.saturating_sub(earlier(*edge)))).collect();

@@ -248,7 +248,7 @@ impl Told {
             StockEvent::OnHandSet { on_hand, reason } => {
                 self.tell(record, of, "info", format!("{sku} counted, {on_hand} on hand: {}", cut(reason)));
             }
-            _other => {}
+            StockEvent::Redefined { .. } | StockEvent::Extended { .. } | StockEvent::Restocked { .. } => {}
         }
     }
 
@@ -295,7 +295,27 @@ impl Told {
                     format!("money that nobody wants cannot be given back; see to it: {}", cut(reason));
                 self.tell(record, of, "alarm", text);
             }
-            _other => {}
+            OrderEvent::UnitsReserved
+            | OrderEvent::UnitsRefused { .. }
+            | OrderEvent::PaymentUnanswered
+            | OrderEvent::ActionRequired { .. }
+            | OrderEvent::ConfirmRequested
+            | OrderEvent::VoidRequested { .. }
+            | OrderEvent::PaymentVoided
+            | OrderEvent::UnitsSold
+            | OrderEvent::UnitsFreed
+            | OrderEvent::CartTold
+            | OrderEvent::RefundSucceeded { .. }
+            | OrderEvent::UnitsRestocked { .. }
+            | OrderEvent::Fulfilled { .. }
+            | OrderEvent::Completed
+            | OrderEvent::PaymentResumed
+            | OrderEvent::PaymentAuthorized { .. }
+            | OrderEvent::PaymentCaptured
+            | OrderEvent::AuthorizationVoided
+            | OrderEvent::Noticed { .. }
+            | OrderEvent::StrayReturned { .. }
+            | OrderEvent::Answered(_) => {}
         }
     }
 }

@@ -91,12 +91,13 @@ impl Traffic {
     pub(crate) fn new() -> Self {
         let kinds = ROUTES.iter().map(|route| {
             let business = route.path.starts_with("/v1/") && route.access != Access::Admin;
-            business.then(|| match route.name {
+            let kind = match route.name {
                 "create_reservation" | "create_reservations" => 0,
                 "commit_reservation" => 1,
                 "check_out" => 2,
-                _other => 3,
-            })
+                _ => 3,
+            };
+            business.then_some(kind)
         });
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         Self {

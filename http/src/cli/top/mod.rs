@@ -58,9 +58,9 @@ pub fn run(arguments: &TopArguments) -> Result<ExitCode, Failure> {
             patience: PATIENCE,
             timeout: Duration::from_secs(10),
         })
-        .map_err(failed)?;
+        .map_err(|failure| failed(&failure))?;
         // Before anything is drawn: a wrong key or address is said in a plain line.
-        let first = look(&client).await.map_err(failed)?;
+        let first = look(&client).await.map_err(|failure| failed(&failure))?;
         if arguments.once {
             print(&board::board(&first, None, PLAIN_COLUMNS, PLAIN_ROWS).join("\n"))?;
         } else if std::io::stdout().is_terminal() {
@@ -76,15 +76,17 @@ fn refused(message: &str) -> Failure {
     Failure { message: message.to_owned(), code: 2 }
 }
 
-fn failed(failure: client::Failure) -> Failure {
-    let message = match &failure {
+fn failed(failure: &client::Failure) -> Failure {
+    let message = match failure {
         client::Failure::Refused { status: 401, .. } => {
             "this is not the engine's admin key; it is in the file admin_key of the data directory, or what --admin-key gave `serve`".to_owned()
         }
         client::Failure::Unreachable { url, last, .. } => {
             format!("no answer from {url} (last: {last}); is the engine running there? Start it, or correct --url")
         }
-        other => other.to_string(),
+        client::Failure::Refused { .. }
+        | client::Failure::BadUrl { .. }
+        | client::Failure::Unexpected { .. } => failure.to_string(),
     };
     Failure { message, code: 2 }
 }
