@@ -288,6 +288,57 @@ fn no_bad_day_of_postgres_ends_the_projection() {
     projector.stop(Duration::from_secs(5));
 }
 
+/// What was put in the place of the tables is noticed although nothing is sold: the journal has what they lack.
+#[test]
+fn an_older_copy_restored_in_a_quiet_hour_is_filled_up_before_the_next_event() {
+    let home = tempfile::tempdir().unwrap();
+    let database = Database::new();
+    let settings = database.settings();
+    let name = &database.name;
+    let mut shop = shop(home.path(), 31, 200);
+    let follow = |shop: &Bazaar| Projector::start(settings.clone(), shop.follow(), true).unwrap();
+    let projector = follow(&shop);
+    catch_up(&projector, &shop, Duration::from_secs(30));
+    projector.stop(Duration::from_secs(5));
+    // Nobody may be connected to what is copied.
+    let copied = format!("CREATE DATABASE {name}_older TEMPLATE {name}");
+    database.cluster.psql("postgres", &copied).unwrap();
+    shop.trade(150);
+    let projector = follow(&shop);
+    catch_up(&projector, &shop, Duration::from_secs(30));
+    for restore in ["another database under its name", "its tables emptied under the session"] {
+        if restore.starts_with("another") {
+            for sql in [
+                format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
+                format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
+                format!("ALTER DATABASE {name} RENAME TO {name}_gone"),
+                format!("ALTER DATABASE {name}_older RENAME TO {name}"),
+            ] {
+                database.cluster.psql("postgres", &sql).unwrap();
+            }
+        } else {
+            database.psql(
+                "DO $$ DECLARE named text; BEGIN \
+                 FOR named IN SELECT tablename FROM pg_tables WHERE schemaname = 'doorbuster' AND tablename NOT IN ('migrations', 'schema_objects') LOOP \
+                 EXECUTE format('TRUNCATE doorbuster.%I CASCADE', named); END LOOP; END $$",
+            );
+        }
+        let began = Instant::now();
+        let frame = || database.psql("SELECT coalesce(max(last_frame), 0) FROM doorbuster.projection_state");
+        assert_ne!(frame().trim(), shop.durable().to_string(), "{restore}");
+        while frame().trim() != shop.durable().to_string() {
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{restore}: {:?}",
+                projector.status().trouble()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_equal(&settings, &shop, restore);
+    }
+    projector.stop(Duration::from_secs(5));
+}
+
 #[test]
 fn a_database_that_does_not_fit_is_refused_with_its_remedy() {
     let home = tempfile::tempdir().unwrap();

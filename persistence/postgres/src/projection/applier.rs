@@ -132,6 +132,18 @@ impl Applier {
         Ok(Some(applied))
     }
 
+    /// Looks whether the tables are where this session left them; after an error it is to be dropped, as after a batch.
+    pub(crate) async fn look(&self) -> Result<(), ProjectionError> {
+        let sql = "SELECT 1 FROM doorbuster.projection_state WHERE engine_id = $1 AND last_frame = $2";
+        let expected = i64::try_from(self.last.0).unwrap_or(i64::MAX);
+        let client = self.connection.client();
+        let found = self
+            .connection
+            .within("looking at the offset", client.query_opt(sql, &[&self.engine, &expected]))
+            .await?;
+        found.map(|_| ()).ok_or(ProjectionError::Contended)
+    }
+
     /// Partitions are made in transactions of their own: attaching one waits for writers, not for readers, and should not
     /// hold what the batch holds.
     async fn make_months(&mut self, batch: &Batch) -> Result<(), ProjectionError> {

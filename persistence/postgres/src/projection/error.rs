@@ -67,8 +67,11 @@ pub enum ProjectionError {
         /// What is missing.
         what: String,
     },
-    /// Somebody else moved the offset meanwhile: another engine's twin, or a rebuild.
-    #[error("another process projects into this database; stop one of the two")]
+    /// Somebody else moved the offset meanwhile: another engine's twin, a rebuild, or whoever restored an older copy.
+    #[error(
+        "the tables are not where this session left them: an older copy was restored, from which it goes on, or another process \
+         projects into this database, of which one has to be stopped"
+    )]
     Contended,
     /// The database cannot hold every text.
     #[error("the database's encoding is {found}; make one with ENCODING 'UTF8'")]

@@ -26,6 +26,10 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the journal is looked at while nothing happens.
 const IDLE: Duration = Duration::from_millis(25);
 
+/// How often the tables are looked at while there is nothing to apply: an older copy of them may have been put in their place
+/// in a quiet hour, and no event would show it.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How often lag is told.
 const LAG_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -200,11 +204,19 @@ impl Work {
         let mut projection = Applier::begin(connection, source).await?;
         tracing::info!(place = self.settings.place(), frame = projection.frame().0, "projecting");
         self.status.set_trouble(None);
+        let mut looked_at = Instant::now();
         loop {
             let is_stopping = self.is_stopping();
             let began = Instant::now();
             let durable = projection.durable();
             let applied = projection.step().await?;
+            if applied.is_some() {
+                // A batch finds the tables where it expects them, or fails.
+                looked_at = began;
+            } else if looked_at.elapsed() >= LOOK && !is_stopping {
+                projection.look().await?;
+                looked_at = began;
+            }
             self.tell(&projection, durable, applied, began.elapsed());
             match applied {
                 None if is_stopping => return Ok(()),
