@@ -57,6 +57,9 @@ pub(crate) async fn listen(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceive
             Inbound::Survey(survey, answer) => {
                 let _ = answer.send(worker.survey(survey));
             }
+            Inbound::Orders(below, answer) => {
+                let _ = answer.send(worker.orders_below(below));
+            }
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use doorbuster_actors::Access;
+use doorbuster_actors::{Access, Engine, OrderFilter};
 use doorbuster_engine::answer::{Answer, ReservationState};
+use doorbuster_engine::identity::OrderId;
 use doorbuster_engine::order::OrderState;
 
 use crate::harness::{
@@ -115,15 +116,70 @@ fn idle_carts_leave_memory_and_come_back_when_asked_for() {
         else {
             panic!("no order")
         };
-        let page =
-            engine.orders(doorbuster_actors::OrderFilter { limit: 10, ..Default::default() }).await.unwrap();
+        let page = engine.orders(OrderFilter { limit: 10, ..Default::default() }).await.unwrap();
         assert_eq!(page.data.iter().map(|order| order.id).collect::<Vec<_>>(), [order.id]);
     });
     with_engine(data.path(), async |engine| {
-        let page =
-            engine.orders(doorbuster_actors::OrderFilter { limit: 10, ..Default::default() }).await.unwrap();
+        let page = engine.orders(OrderFilter { limit: 10, ..Default::default() }).await.unwrap();
         assert_eq!(page.data.len(), 1, "a finished order is listed from the checkpoint");
     });
+}
+
+/// Found by a proof of 100,000 checkouts: every page asked every order in memory, and the pages of all took minutes.
+#[test]
+fn pages_of_orders_are_whole_whether_they_are_in_memory_or_not() {
+    let data = tempfile::tempdir().unwrap();
+    let made = with_engine(data.path(), async |engine| buy(&engine, "first", 300).await);
+    let late = with_engine(data.path(), async |engine| {
+        // Some of the first life's are woken; each of the second life's two workers has more than one listing.
+        for id in made.iter().step_by(3) {
+            engine.order(Access::Admin, *id).await.unwrap();
+        }
+        let late = buy(&engine, "second", 700).await;
+        let all: Vec<OrderId> = made.iter().chain(&late).rev().copied().collect();
+        for limit in [7, 100, 1_000, 5_000] {
+            let filter = OrderFilter { limit, ..OrderFilter::default() };
+            assert_eq!(pages(&engine, filter).await, all, "pages of {limit}");
+        }
+        let paid = OrderFilter { limit: 100, state: Some(OrderState::Paid), ..OrderFilter::default() };
+        assert_eq!(pages(&engine, paid).await, all, "all are paid");
+        let off = OrderFilter { limit: 100, state: Some(OrderState::Cancelled), ..OrderFilter::default() };
+        assert_eq!(pages(&engine, off).await, [], "none is off");
+        late
+    });
+    with_engine(data.path(), async |engine| {
+        let all: Vec<OrderId> = made.iter().chain(&late).rev().copied().collect();
+        let filter = OrderFilter { limit: 100, ..OrderFilter::default() };
+        assert_eq!(pages(&engine, filter).await, all, "all of them from the checkpoint");
+    });
+}
+
+/// So many orders, oldest first.
+async fn buy(engine: &Engine, name: &str, count: usize) -> Vec<OrderId> {
+    define(engine, name, 10_000).await;
+    let mut made = Vec::new();
+    for n in 0..count {
+        let cart = cart(engine, &format!("cart {name} {n}"), &[(name, 1)]).await;
+        let answer = checkout(engine, &format!("pay {name} {n}"), &cart, "ok").await.unwrap().answer;
+        let Answer::Checkout(_, order) = answer else { panic!("no order: {answer:?}") };
+        made.push((order.created_at, order.id));
+    }
+    // Those of one millisecond are listed by their ids.
+    made.sort_unstable();
+    made.into_iter().map(|(_, id)| id).collect()
+}
+
+async fn pages(engine: &Engine, mut filter: OrderFilter) -> Vec<OrderId> {
+    let mut seen = Vec::new();
+    loop {
+        let page = engine.orders(filter.clone()).await.unwrap();
+        assert!(page.data.len() <= filter.limit);
+        seen.extend(page.data.iter().map(|order| order.id));
+        match page.next_cursor {
+            Some(cursor) => filter.starting_after = Some(cursor),
+            None => return seen,
+        }
+    }
 }
 
 #[test]
@@ -141,7 +197,7 @@ fn a_ledger_longer_than_memory_is_whole() {
 }
 
 /// So many deliveries of one unit each.
-pub(crate) async fn deliver(engine: &doorbuster_actors::Engine, sku: &str, count: usize) {
+pub(crate) async fn deliver(engine: &Engine, sku: &str, count: usize) {
     for n in 0..count {
         let ticket = ticket(engine, &format!("adjust {n}"), "");
         engine.adjust(ticket, crate::harness::sku(sku), 1, format!("delivery {n}"), None).await.unwrap();
@@ -149,10 +205,7 @@ pub(crate) async fn deliver(engine: &doorbuster_actors::Engine, sku: &str, count
 }
 
 /// All pages of a ledger, newest first.
-pub(crate) async fn read_ledger(
-    engine: &doorbuster_actors::Engine,
-    sku: &str,
-) -> Vec<doorbuster_engine::stock::LedgerEntry> {
+pub(crate) async fn read_ledger(engine: &Engine, sku: &str) -> Vec<doorbuster_engine::stock::LedgerEntry> {
     let mut entries = Vec::new();
     let mut before = None;
     loop {
@@ -169,7 +222,7 @@ pub(crate) async fn read_ledger(
 fn a_coordinator_that_has_ended_never_comes_back_from_the_checkpoint() {
     let data = tempfile::tempdir().unwrap();
     // The only rounds are those that stops make, so the rows the second run finds stay stale while it serves.
-    let seldom = |options: &mut doorbuster_actors::EngineOptions| {
+    let seldom = |options: &mut EngineOptions| {
         options.limits.checkpoint_interval = Duration::from_secs(3_600);
     };
     let both = [("TEE", 1), ("CUP", 1)];
@@ -182,7 +235,7 @@ fn a_coordinator_that_has_ended_never_comes_back_from_the_checkpoint() {
     with_options(data.path(), seldom, async |engine| {
         engine.release(ticket(&engine, "release", ""), released.id).await.unwrap();
         engine.commit(ticket(&engine, "commit", ""), committed.id).await.unwrap();
-        let ended = async |engine: &doorbuster_actors::Engine| {
+        let ended = async |engine: &Engine| {
             let released = record(engine.reservation(released.id).await).state;
             (released, record(engine.reservation(committed.id).await).state)
         };

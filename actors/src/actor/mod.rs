@@ -35,7 +35,7 @@ use crate::start::checkout_of;
 use crate::stats::ActorStats;
 use crate::tentative::Tentative;
 use crate::types::Reply;
-use crate::worker::{Due, Pending, Remembered, Stored, Worker};
+use crate::worker::{Due, OrderPlace, Pending, Remembered, Stored, Worker};
 
 use stock::{Patience, timer_of};
 
@@ -78,6 +78,8 @@ pub(crate) struct EntityActor {
     parked: VecDeque<(Patience, Parcel)>,
     /// When its earliest entry in the wheel rings.
     armed: Option<Timestamp>,
+    /// Where an order stands in its worker's list.
+    listed: Option<OrderPlace>,
 }
 
 /// What became of a command.
@@ -173,6 +175,7 @@ impl EntityActor {
             tentative: Tentative::default(),
             parked: VecDeque::new(),
             armed,
+            listed: None,
         }
     }
 
@@ -180,6 +183,7 @@ impl EntityActor {
     fn fail(&mut self, again: Option<Body>) {
         self.over = true;
         self.waiters.clear();
+        self.unlist();
         metrics::gauge!("doorbuster_actor_active", "kind" => self.entity.kind()).decrement(1.0);
         self.worker.panicked(&self.entity, again);
         for (_, parcel) in std::mem::take(&mut self.parked) {
@@ -385,12 +389,31 @@ impl EntityActor {
             }
             return;
         }
+        self.list();
         self.run_obligations();
         self.arm_timer();
         if self.snapshot.is_over() {
             self.over = true;
             self.worker.shared.index.close_coordinator(&self.entity);
             self.worker.forget(&self.entity, self.sequence, self.armed);
+        }
+    }
+
+    /// An order stands in its worker's list from its beginning until its actor leaves.
+    fn list(&mut self) {
+        if let Snapshot::Order(order) = &self.snapshot
+            && self.listed.is_none()
+            && !order.is_absent()
+        {
+            let place = (order.created_at(), order.id());
+            self.listed = Some(place);
+            self.worker.list_order(place);
+        }
+    }
+
+    fn unlist(&mut self) {
+        if let Some(place) = self.listed.take() {
+            self.worker.unlist_order(place);
         }
     }
 
@@ -469,6 +492,7 @@ impl EntityActor {
         let saved = !self.dirty && self.saved_in <= self.worker.shared.rounds_done();
         if saved && !self.snapshot.is_resident() {
             self.over = true;
+            self.unlist();
             self.worker.passivate(&self.entity, self.armed);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use doorbuster_engine::answer::{Missing, Refusal};
 use doorbuster_engine::command::Command;
@@ -14,12 +15,23 @@ use doorbuster_persistence::codec::decode_stored;
 use crate::engine::Engine;
 use crate::message::Seen;
 use crate::types::{Access, OrderFilter, OrderPage, Page, RefundInput, Ticket, Verdict};
+use crate::worker::{Inbound, OrderPlace, OrdersBelow};
 
 /// Rows of the time index read at a time.
 const ROWS: usize = 256;
 
 /// Most rows one page may look through; a filter that matches less often continues from the cursor.
 const ROWS_MAX: usize = 50_000;
+
+/// How long a worker may take to list its orders.
+const LISTING_MAX: Duration = Duration::from_secs(2);
+
+/// Orders in memory.
+struct HotOrders {
+    places: Vec<OrderPlace>,
+    /// Down to here all are known; absent: all are.
+    reached: Option<OrderPlace>,
+}
 
 impl Engine {
     /// An order as it stands. A wrong token reads as an order that is not there.
@@ -77,22 +89,30 @@ impl Engine {
             Some(text) => Some(self.cursor_of(text).await?),
             None => None,
         };
-        let mut hot = self.hot_orders(cursor).await?;
         let mut data = Vec::new();
         let mut looked_at = 0_usize;
         loop {
+            let hot = self.hot_orders(cursor).await?;
             let cold = self.cold_orders(cursor).await?;
-            looked_at = looked_at.saturating_add(cold.len());
-            let exhausted = cold.len() < ROWS;
-            let reached = cold.last().map(|summary| (summary.created_at, summary.id));
+            let below_cold = cold.last().filter(|_| cold.len() == ROWS);
+            let below_cold = below_cold.map(|summary| (summary.created_at, summary.id));
+            // Everything at or above it is known now; what is below it only once that was read too.
+            let reached = below_cold.max(hot.reached);
+            let is_known = |place: &OrderPlace| reached.is_none_or(|reached| *place >= reached);
+            let mut known = BTreeMap::new();
             for summary in cold {
-                hot.entry((summary.created_at, summary.id)).or_insert(summary);
+                known.insert((summary.created_at, summary.id), summary);
             }
-            // Everything at or above the last cold row is known now; below it only once that was read too.
-            let known = match reached {
-                Some(reached) if !exhausted => hot.split_off(&reached),
-                Some(_) | None => std::mem::take(&mut hot),
-            };
+            for place in hot.places {
+                // Memory knows better than the checkpoint; and what left memory meanwhile is in that.
+                if is_known(&place)
+                    && let Some(summary) = self.summary(place.1).await?
+                {
+                    known.insert(place, summary);
+                }
+            }
+            known.retain(|place, _| is_known(place));
+            looked_at = looked_at.saturating_add(known.len());
             for ((_, id), summary) in known.into_iter().rev() {
                 if !matches(&filter, &summary) {
                     continue;
@@ -104,13 +124,14 @@ impl Engine {
                     data.push(view);
                 }
             }
-            if exhausted || filter.since.is_some_and(|since| reached.is_some_and(|(at, _)| at < since)) {
+            let Some(reached) = reached else { return Ok(Page { data, next_cursor: None }) };
+            if filter.since.is_some_and(|since| reached.0 < since) {
                 return Ok(Page { data, next_cursor: None });
             }
             if looked_at >= ROWS_MAX {
-                return Ok(Page { data, next_cursor: reached.map(|(_, id)| id.to_string()) });
+                return Ok(Page { data, next_cursor: Some(reached.1.to_string()) });
             }
-            cursor = reached;
+            cursor = Some(reached);
         }
     }
 
@@ -134,9 +155,10 @@ impl Engine {
         };
         let hot = self.hot_orders(cursor).await?;
         // Below the last one found, others may lie that were not asked for.
-        let reached = found.last().copied().filter(|_| found.len() >= wanted);
-        let mut places: BTreeSet<(Timestamp, OrderId)> = found.into_iter().collect();
-        places.extend(hot.keys().filter(|place| reached.is_none_or(|reached| **place >= reached)));
+        let reached = found.last().copied().filter(|_| found.len() >= wanted).max(hot.reached);
+        let mut places: BTreeSet<OrderPlace> = found.into_iter().collect();
+        places.extend(hot.places);
+        places.retain(|place| reached.is_none_or(|reached| *place >= reached));
         let mut data: Vec<OrderView> = Vec::new();
         for (_, id) in places.into_iter().rev() {
             let Ok(view) = self.order(Access::Admin, id).await else { continue };
@@ -166,31 +188,31 @@ impl Engine {
         if allowed { Ok(()) } else { Err(Refusal::NotFound(Missing::Order)) }
     }
 
-    async fn cursor_of(&self, text: &str) -> Result<(Timestamp, OrderId), Refusal> {
+    async fn cursor_of(&self, text: &str) -> Result<OrderPlace, Refusal> {
         let id: OrderId = text.parse().map_err(|_| Refusal::NotFound(Missing::Order))?;
         let view = self.order(Access::Admin, id).await?;
         Ok((view.created_at, view.id))
     }
 
-    /// Summaries of the orders in memory that are older than the cursor.
-    async fn hot_orders(
-        &self,
-        cursor: Option<(Timestamp, OrderId)>,
-    ) -> Result<BTreeMap<(Timestamp, OrderId), OrderSummary>, Refusal> {
-        let mut hot = BTreeMap::new();
-        for report in self.actors(Some("order"), crate::types::ActorSort::Rate, usize::MAX).await {
-            let Ok(id) = report.key.parse::<OrderId>() else { continue };
-            let summary = self.query(EntityKey::Order(id), |seen| order_of(seen).map(Order::summary)).await?;
-            let Some(summary) = summary else { continue };
-            let at = (summary.created_at, summary.id);
-            if cursor.is_none_or(|cursor| at < cursor) {
-                hot.insert(at, summary);
-            }
+    /// The newest orders in memory that are older than the cursor.
+    async fn hot_orders(&self, cursor: Option<OrderPlace>) -> Result<HotOrders, Refusal> {
+        let mut hot = HotOrders { places: Vec::new(), reached: None };
+        for worker in 0..self.shared.inboxes.len() {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            self.shared.tell(worker, Inbound::Orders(OrdersBelow { place: cursor, limit: ROWS }, sender));
+            let listed = tokio::time::timeout(LISTING_MAX, receiver).await;
+            let Ok(Ok(listed)) = listed else { return Err(Refusal::Recovering { retry_after_ms: 1_000 }) };
+            hot.reached = hot.reached.max(listed.last().copied().filter(|_| listed.len() == ROWS));
+            hot.places.extend(listed);
         }
         Ok(hot)
     }
 
-    async fn cold_orders(&self, cursor: Option<(Timestamp, OrderId)>) -> Result<Vec<OrderSummary>, Refusal> {
+    async fn summary(&self, id: OrderId) -> Result<Option<OrderSummary>, Refusal> {
+        self.query(EntityKey::Order(id), |seen| order_of(seen).map(Order::summary)).await
+    }
+
+    async fn cold_orders(&self, cursor: Option<OrderPlace>) -> Result<Vec<OrderSummary>, Refusal> {
         let shared = Arc::clone(&self.shared);
         let read = self.shared.blocking(move || {
             let cursor = cursor.map(|(at, id)| (at.0, id));

@@ -9,14 +9,14 @@ mod saving;
 mod seats;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use actix::Addr;
 use doorbuster_engine::answer::LedgerChunk;
 use doorbuster_engine::event::{EntityKey, PARTITIONS};
-use doorbuster_engine::identity::{RequestKey, ReservationId, Sku, Timestamp};
+use doorbuster_engine::identity::{OrderId, RequestKey, ReservationId, Sku, Timestamp};
 use doorbuster_engine::mutant::{self, Mutant};
 use doorbuster_engine::world::{Ended, Settled, Snapshot};
 use indexmap::IndexSet;
@@ -54,6 +54,20 @@ pub(crate) enum Inbound {
     },
     /// Collect the figures of the hottest actors of this kind.
     Survey(Survey, tokio::sync::oneshot::Sender<Vec<ActorReport>>),
+    /// List orders in memory here.
+    Orders(OrdersBelow, tokio::sync::oneshot::Sender<Vec<OrderPlace>>),
+}
+
+/// An order's place in lists: when its checkout began, and its id.
+pub(crate) type OrderPlace = (Timestamp, OrderId);
+
+/// Which orders are asked for: the newest below a place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OrdersBelow {
+    /// Only those below it; absent: from the newest on.
+    pub(crate) place: Option<OrderPlace>,
+    /// How many of them.
+    pub(crate) limit: usize,
 }
 
 /// Which actors are asked for.
@@ -203,6 +217,8 @@ pub(crate) struct Worker {
     leaving: RefCell<IndexSet<EntityKey, foldhash::fast::RandomState>>,
     /// Where the next look for idle ones begins.
     hand: Cell<usize>,
+    /// Orders whose actors run here, in the order of lists: a page of them must not cost a look at all.
+    orders: RefCell<BTreeSet<OrderPlace>>,
     panics: RefCell<HashMap<EntityKey, Restarts, foldhash::fast::RandomState>>,
     /// Keys of turns that panicked, until their actors are rebuilt.
     kept: RefCell<HashMap<EntityKey, Vec<Claim>, foldhash::fast::RandomState>>,
@@ -239,6 +255,7 @@ impl Worker {
             seats: RefCell::default(),
             leaving: RefCell::default(),
             hand: Cell::new(0),
+            orders: RefCell::default(),
             panics: RefCell::default(),
             kept: RefCell::default(),
             gate: RefCell::new(Gate::new()),

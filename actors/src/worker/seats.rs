@@ -2,6 +2,7 @@
 //!
 //! Only the owning worker touches its seats, so an entity has one actor at a time and finding it takes no lock.
 
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,9 @@ use doorbuster_engine::stock::StockCommand;
 use doorbuster_engine::world::Snapshot;
 use tokio::time::Instant;
 
-use super::{Due, Found, Pending, Rebuilt, Restarts, Seat, Stored, Survey, Unreadable, Worker};
+use super::{
+    Due, Found, OrderPlace, OrdersBelow, Pending, Rebuilt, Restarts, Seat, Stored, Survey, Unreadable, Worker,
+};
 
 impl Worker {
     /// Entities in memory here, SKUs apart, which never leave it.
@@ -383,6 +386,23 @@ impl Worker {
             .filter(idle)
             .cloned()
             .collect()
+    }
+
+    /// An order's actor runs here.
+    pub(crate) fn list_order(&self, place: OrderPlace) {
+        self.orders.borrow_mut().insert(place);
+    }
+
+    /// It does no more.
+    pub(crate) fn unlist_order(&self, place: OrderPlace) {
+        self.orders.borrow_mut().remove(&place);
+    }
+
+    /// The newest orders whose actors run here, below a place, newest first.
+    pub(crate) fn orders_below(&self, OrdersBelow { place, limit }: OrdersBelow) -> Vec<OrderPlace> {
+        let orders = self.orders.borrow();
+        let below = (Bound::Unbounded, place.map_or(Bound::Unbounded, Bound::Excluded));
+        orders.range(below).rev().take(limit).copied().collect()
     }
 
     /// Figures of the hottest running actors of a kind, in no order. Only those are described that will be shown: with a

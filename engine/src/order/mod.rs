@@ -348,6 +348,11 @@ impl Order {
         self.cart
     }
 
+    /// When its checkout began.
+    pub fn created_at(&self) -> Timestamp {
+        self.started.at
+    }
+
     /// Number of changes so far.
     pub fn version(&self) -> u64 {
         self.version
