@@ -147,6 +147,23 @@ pub struct Notice {
     pub kind: String,
     /// What it says of a payment of ours; nothing where the kind is unknown or the payment is somebody else's.
     pub news: Option<PaymentNews>,
+    /// A refund of ours that came to nothing after all.
+    pub failed_refund: Option<FailedRefund>,
+}
+
+/// A refund that was taken, and later came back to the provider: the shopper does not have the money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRefund {
+    /// The order it was for.
+    pub order: OrderId,
+    /// The key under which we asked for it.
+    pub key: String,
+    /// The provider's name for it.
+    pub reference: String,
+    /// How much.
+    pub amount: Money,
+    /// Why, in the provider's word.
+    pub reason: String,
 }
 
 /// Why a webhook was not believed. Nothing of it may take effect.

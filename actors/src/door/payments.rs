@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use doorbuster_engine::answer::{Answer, Missing, Refusal};
 use doorbuster_engine::identity::{OrderId, Timestamp};
-use doorbuster_engine::order::OrderCommand;
-use doorbuster_engine::payment::{Answering, Notice, NoticeError, PaymentNews, PaymentRecord};
+use doorbuster_engine::order::{OrderCommand, RefundState};
+use doorbuster_engine::payment::{Answering, FailedRefund, Notice, NoticeError, PaymentNews, PaymentRecord};
 use tokio::sync::oneshot;
 
 use crate::engine::Engine;
 use crate::payments::{
-    self, Finding, PATIENCE, ProviderStatus, Reconciliation, Turns, by_order, compare, without_payment,
+    self, Finding, FindingKind, PATIENCE, ProviderStatus, Reconciliation, Turns, by_order, compare,
+    without_payment,
 };
 use crate::types::{Access, OrderFilter};
 
@@ -93,13 +94,43 @@ impl Engine {
             .outside(turns, proving, self.shared.limits.payment_deadline)
             .await
             .unwrap_or(Err(NoticeError::Unproved));
-        let Notice { event, kind, news } = proved.map_err(HearError::NotGenuine)?;
+        let Notice { event, kind, news, failed_refund } = proved.map_err(HearError::NotGenuine)?;
+        if let Some(failed) = failed_refund {
+            return self.refund_failed(desk.name(), kind, failed).await;
+        }
         let Some(news) = news else { return Ok(Heard::NotOurs { kind }) };
         match self.tell(event, news, deadline).await {
             Ok(()) => Ok(Heard::Taken { kind }),
             Err(Refusal::NotFound(_)) => Ok(Heard::NotOurs { kind }),
             Err(refusal) => Err(HearError::Refused(refusal)),
         }
+    }
+
+    /// A refund failed after its order was told that the money went back. No rule can mend that: the provider refused the way
+    /// back, so people find another. A comparison finds the same for as long as the payment is in its span.
+    async fn refund_failed(
+        &self,
+        provider: &'static str,
+        kind: String,
+        failed: FailedRefund,
+    ) -> Result<Heard, HearError> {
+        let view = match self.order(Access::Admin, failed.order).await {
+            Ok(view) => view,
+            Err(Refusal::NotFound(_)) => return Ok(Heard::NotOurs { kind }),
+            Err(refusal) => return Err(HearError::Refused(refusal)),
+        };
+        let known = view.refunds.iter().find(|refund| refund.id.to_string() == failed.key);
+        match known.map(|refund| refund.state) {
+            // The order has it that way already.
+            Some(RefundState::Failed) => {}
+            // One of its own, whose first answer may still be on its way, or a stray payment's way back.
+            Some(RefundState::Succeeded | RefundState::Pending) | None => {
+                let FailedRefund { order, reference, amount, reason, .. } = failed;
+                tracing::error!(%order, provider, refund = reference, %amount, reason, "a refund failed after all, and the shopper does not have the money; give it back another way");
+                payments::count_for_people(provider, FindingKind::RefundDiffers);
+            }
+        }
+        Ok(Heard::Taken { kind })
     }
 
     /// Compares a provider's books with the orders made at or after `since`, and tells orders what they do not know.

@@ -1,13 +1,13 @@
 //! A provider's books against the orders, over a whole engine. Which row is which finding stands beside `compare`.
 
-use doorbuster_actors::{Engine, FindingKind, ReconcileError, Reconciliation};
+use doorbuster_actors::{Engine, FindingKind, Heard, ReconcileError, Reconciliation, RefundInput};
 use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::{Currency, Money};
-use doorbuster_engine::order::{OrderState, PaymentState};
+use doorbuster_engine::order::{OrderState, PaymentState, RefundState};
 use doorbuster_engine::payment::{PaymentRecord, Standing};
 
-use super::{Provider, buy, came_to, live, order, pass, units};
-use crate::harness::define;
+use super::{Provider, buy, came_to, hear, live, order, pass, units};
+use crate::harness::{define, pounds, ticket};
 use crate::stepped::NOON_MS;
 
 /// What a comparison of everything since noon found, in the order of its findings.
@@ -98,6 +98,60 @@ fn what_no_order_can_mend_is_reported_page_after_page() {
                 assert_eq!(found, expected);
             }
             assert_eq!(order(&engine, whole.id).await.state, OrderState::Paid);
+        },
+    );
+}
+
+#[test]
+fn a_refund_that_fails_late_is_taken_and_reported_until_somebody_sees_to_it() {
+    let (data, provider) = (tempfile::tempdir().unwrap(), Provider::new());
+    live(
+        data.path(),
+        0,
+        &[&provider],
+        |_| {},
+        async |engine, _| {
+            define(&engine, "TEE", 10).await;
+            let taken = Heard::Taken { kind: "payment.changed".into() };
+            for (label, amount, state) in [
+                ("a part", Some(pounds(4)), OrderState::PartiallyRefunded),
+                ("all of it", None, OrderState::Refunded),
+            ] {
+                let (_, bought) = came_to(buy(&engine, label, "TEE", "authorize").await);
+                pass(61).await;
+                let refund = RefundInput { amount, lines: None, restock: false, reason: None };
+                engine
+                    .refund(ticket(&engine, &format!("refund {label}"), ""), bought.id, refund)
+                    .await
+                    .unwrap();
+                pass(1).await;
+                let told = order(&engine, bought.id).await;
+                assert_eq!((told.state, told.refunds[0].state), (state, RefundState::Succeeded), "{label}");
+                assert_eq!(found(&compare(&engine).await), [], "{label}: the books agree");
+                // A day later the bank gives it back to the provider.
+                let key = told.refunds[0].id.to_string();
+                let returned = provider.book().refunds[&key];
+                let charge = format!("{}:charge", bought.id);
+                provider.book().payments.get_mut(&charge).unwrap().refunded -= returned;
+                let failed = format!("evt_{label} {} {key} {returned} refund_failed", bought.id);
+                let failed = failed.replacen(label, &label.replace(' ', "_"), 1);
+                for _ in 0..2 {
+                    assert_eq!(hear(&engine, &failed, "good").await, Ok(taken.clone()), "{label}");
+                    let differs = [(FindingKind::RefundDiffers, Some(bought.id), false)];
+                    assert_eq!(found(&compare(&engine).await), differs, "{label}");
+                }
+                assert_eq!(
+                    order(&engine, bought.id).await,
+                    told,
+                    "{label}: what the order was told, it keeps"
+                );
+                // Somebody saw to it.
+                provider.book().payments.get_mut(&charge).unwrap().refunded += returned;
+                assert_eq!(found(&compare(&engine).await), [], "{label}");
+            }
+            let nobodys = format!("evt_9 {} ref_9 400 refund_failed", OrderId(77));
+            let not_ours = Heard::NotOurs { kind: "payment.changed".into() };
+            assert_eq!(hear(&engine, &nobodys, "good").await, Ok(not_ours));
         },
     );
 }

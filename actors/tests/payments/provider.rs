@@ -7,8 +7,9 @@ use std::time::Duration;
 use doorbuster_engine::identity::{OrderId, Timestamp};
 use doorbuster_engine::money::{Currency, Money};
 use doorbuster_engine::payment::{
-    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, NextAction, Notice, NoticeError, PaymentNews,
-    PaymentPage, PaymentProvider, PaymentRecord, RefundOutcome, Standing, Turnstile, VoidOutcome,
+    Answering, CaptureOutcome, ChargeOutcome, ChargeRequest, FailedRefund, NextAction, Notice, NoticeError,
+    PaymentNews, PaymentPage, PaymentProvider, PaymentRecord, RefundOutcome, Standing, Turnstile,
+    VoidOutcome,
 };
 use tokio::time::Instant;
 
@@ -270,12 +271,20 @@ impl PaymentProvider for Provider {
     }
 }
 
-/// `event order reference amount standing`; of a `-` as order nothing is told.
+/// `event order reference amount standing`; of a `-` as order nothing is told. Where `refund_failed` is the standing, the
+/// reference is the refund's key.
 fn read(body: &[u8]) -> Result<Notice, NoticeError> {
     let words: Vec<&str> = std::str::from_utf8(body).unwrap().split(' ').collect();
     let [event, order, reference, amount, standing] = words[..] else {
         return Err(NoticeError::Malformed("five words are wanted".into()));
     };
+    let kind = "payment.changed".to_owned();
+    let amount = Money::new(amount.parse().unwrap(), Currency::GBP);
+    if standing == "refund_failed" {
+        let (order, key, reference) = (order.parse().unwrap(), reference.to_owned(), "re_1".to_owned());
+        let failed = FailedRefund { order, key, reference, amount, reason: "declined".into() };
+        return Ok(Notice { event: event.into(), kind, news: None, failed_refund: Some(failed) });
+    }
     let standing = match standing {
         "open" => Standing::Open,
         "authorized" => Standing::Authorized,
@@ -286,8 +295,8 @@ fn read(body: &[u8]) -> Result<Notice, NoticeError> {
     let news = (order != "-").then(|| PaymentNews {
         order: order.parse().unwrap(),
         reference: reference.into(),
-        amount: Money::new(amount.parse().unwrap(), Currency::GBP),
+        amount,
         standing,
     });
-    Ok(Notice { event: event.into(), kind: "payment.changed".into(), news })
+    Ok(Notice { event: event.into(), kind, news, failed_refund: None })
 }

@@ -94,7 +94,7 @@ impl Core {
             }
             (None, _) | (_, None) => None,
         };
-        Ok(Notice { event: event.id, kind: event.kind, news })
+        Ok(Notice { event: event.id, kind: event.kind, news, failed_refund: None })
     }
 }
 

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::hmac;
 use doorbuster_engine::identity::OrderId;
-use doorbuster_engine::payment::{Notice, NoticeError, PaymentNews, Standing};
+use doorbuster_engine::payment::{FailedRefund, Notice, NoticeError, PaymentNews, Standing};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::amounts;
 use super::payments::{Account, ORDER};
+use super::refunds::REFUND;
 
 /// How far a signature may be from now, either way. Stripe's own libraries allow as much.
 const AGE_S_MAX: i64 = 300;
@@ -48,6 +49,17 @@ struct Intent {
     metadata: Option<BTreeMap<String, String>>,
 }
 
+/// The refund in an event, as it was then.
+#[derive(Deserialize)]
+struct Refund {
+    id: String,
+    amount: i64,
+    currency: String,
+    status: Option<String>,
+    failure_reason: Option<String>,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
 impl Account {
     pub(super) fn notice(
         &self,
@@ -73,11 +85,13 @@ impl Account {
                 mode(self.live)
             )));
         }
-        let news = match standing(&event.kind) {
-            Some(standing) => news(event.data.object, standing)?,
-            None => None,
-        };
-        Ok(Notice { event: event.id, kind: event.kind, news })
+        let (mut told, mut failed) = (None, None);
+        if let Some(standing) = standing(&event.kind) {
+            told = news(event.data.object, standing)?;
+        } else if tells_of_refund(&event.kind) {
+            failed = failed_refund(event.data.object)?;
+        }
+        Ok(Notice { event: event.id, kind: event.kind, news: told, failed_refund: failed })
     }
 }
 
@@ -137,4 +151,26 @@ fn news(object: Value, standing: Standing) -> Result<Option<PaymentNews>, Notice
         return Err(NoticeError::Malformed(format!("{} {} is no amount", intent.amount, intent.currency)));
     };
     Ok(Some(PaymentNews { order, reference: intent.id, amount, standing }))
+}
+
+/// Whether an event has a refund in it that may have failed. Accounts of different ages call it by different names.
+fn tells_of_refund(kind: &str) -> bool {
+    matches!(kind, "refund.failed" | "refund.updated" | "charge.refund.updated")
+}
+
+/// A refund of ours that failed; nothing where it did not, or where somebody else made it.
+fn failed_refund(object: Value) -> Result<Option<FailedRefund>, NoticeError> {
+    let refund: Refund =
+        serde_json::from_value(object).map_err(|error| NoticeError::Malformed(error.to_string()))?;
+    if !matches!(refund.status.as_deref(), Some("failed" | "canceled")) {
+        return Ok(None);
+    }
+    let said = |name: &str| refund.metadata.as_ref().and_then(|metadata| metadata.get(name));
+    let order = said(ORDER).and_then(|order| order.parse::<OrderId>().ok());
+    let (Some(order), Some(key)) = (order, said(REFUND).cloned()) else { return Ok(None) };
+    let Some(amount) = amounts::from_stripe(refund.amount, &refund.currency) else {
+        return Err(NoticeError::Malformed(format!("{} {} is no amount", refund.amount, refund.currency)));
+    };
+    let reason = refund.failure_reason.or(refund.status).unwrap_or_default();
+    Ok(Some(FailedRefund { order, key, reference: refund.id, amount, reason }))
 }

@@ -16,7 +16,7 @@ use super::wire::{Answer, Failure};
 use super::{amounts, declines};
 
 /// The name under which a refund remembers its key.
-const REFUND: &str = "refund";
+pub(super) const REFUND: &str = "refund";
 
 /// Pages of refunds of one payment that are read: 1,000 refunds, more than any order has.
 const PAGES_MAX: usize = 10;
@@ -115,7 +115,7 @@ impl Account {
 }
 
 /// What a refund's state says. One that is pending counts: the money left our balance, and Stripe reports a failure later
-/// in its dashboard and by `refund.failed`.
+/// in its dashboard and by `refund.failed`, which `notices` takes.
 fn told(refund: Refund) -> RefundOutcome {
     match refund.status.as_deref() {
         Some("succeeded" | "pending" | "requires_action") => RefundOutcome::Refunded { reference: refund.id },

@@ -142,5 +142,5 @@ fn read(body: &[u8]) -> Notice {
         amount: Money::new(words.next().unwrap().parse().unwrap(), Currency::GBP),
         standing: Standing::Authorized,
     });
-    Notice { event, kind: "till.told".into(), news }
+    Notice { event, kind: "till.told".into(), news, failed_refund: None }
 }

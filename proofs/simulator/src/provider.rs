@@ -228,6 +228,7 @@ impl PaymentProvider for Provider {
             event: tale.event.clone(),
             kind: format!("{:?}", tale.news.standing).to_lowercase(),
             news: Some(tale.news.clone()),
+            failed_refund: None,
         });
         Box::pin(std::future::ready(notice.ok_or(NoticeError::BadSignature)))
     }

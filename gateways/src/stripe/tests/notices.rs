@@ -1,6 +1,6 @@
 //! Webhooks that are Stripe's, and those that are not.
 
-use doorbuster_engine::payment::{PaymentNews, Standing};
+use doorbuster_engine::payment::{FailedRefund, PaymentNews, Standing};
 
 use super::*;
 
@@ -109,8 +109,79 @@ async fn each_kind_tells_what_it_means() {
             amount: Money::new(1_999, Currency::GBP),
             standing,
         });
-        assert_eq!(notice, Notice { event: "evt_1".to_owned(), kind: kind.to_owned(), news }, "{kind}");
+        let (event, kind) = ("evt_1".to_owned(), kind.to_owned());
+        assert_eq!(notice, Notice { event, kind, news, failed_refund: None });
     }
+}
+
+#[tokio::test]
+async fn a_refund_that_failed_is_told_whatever_its_event_is_called() {
+    let ours = r#""order":"ord_00000000000000000000000000000007","refund":"ref_7""#;
+    let because = |reason: &str| {
+        Some(FailedRefund {
+            order: OrderId(7),
+            key: "ref_7".to_owned(),
+            reference: "re_1".to_owned(),
+            amount: Money::new(500, Currency::GBP),
+            reason: reason.to_owned(),
+        })
+    };
+    let door = door(&["whsec_a"], "sk_test_a");
+    for (kind, status, metadata, expected) in [
+        ("refund.failed", r#""failed","failure_reason":"declined""#, ours, because("declined")),
+        ("charge.refund.updated", r#""failed","failure_reason":"declined""#, ours, because("declined")),
+        ("refund.updated", r#""failed""#, ours, because("failed")),
+        ("refund.updated", r#""canceled""#, ours, because("canceled")),
+        ("refund.updated", r#""succeeded""#, ours, None),
+        ("charge.refund.updated", r#""pending""#, ours, None),
+        ("refund.created", r#""failed""#, ours, None),
+        ("refund.failed", r#""failed""#, r#""order":"ord_00000000000000000000000000000007""#, None),
+        ("refund.failed", r#""failed""#, "", None),
+    ] {
+        let body = format!(
+            r#"{{"id":"evt_1","type":"{kind}","livemode":false,"data":{{"object":{{"id":"re_1","amount":500,"currency":"gbp",
+            "status":{status},"metadata":{{{metadata}}}}}}}}}"#
+        );
+        let notice = ask(&door, Some(&sign(&["whsec_a"], NOW_S, &body)), &body).await.unwrap();
+        assert_eq!((notice.failed_refund, notice.news), (expected, None), "{kind} {status} {metadata}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_fails_late_is_heard_of_and_shows_in_the_books() {
+    let shop = Shop::open_with(&doorbuster_stripe::Options::default(), |options| Options {
+        webhook_secrets: vec!["whsec_a".to_owned()],
+        ..options
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    shop.stripe.set_endpoint(Some(doorbuster_stripe::Endpoint {
+        url: format!("http://{}/", listener.local_addr().unwrap()),
+        secrets: vec!["whsec_a".to_owned()],
+        kinds: vec!["refund.failed".to_owned()],
+    }));
+    let heard = hear(listener);
+    let request = shop.request("pm_card_refundFail");
+    let outcome = shop.door.authorize(&request).await;
+    let reference = reference_of(&outcome).unwrap();
+    shop.door.capture(&request, reference).await;
+    let part = Money::new(500, Currency::GBP);
+    let said = shop.door.refund(&request, reference, "ref_7", part).await;
+    let RefundOutcome::Refunded { reference: refund } = said else { panic!("{said:?}") };
+    assert_eq!(shop.intents(request.order).await[0].refunded, 500, "it looks well at first");
+    shop.stripe.advance(24 * 60 * 60 * 1_000);
+    let (signature, body) = heard.recv_timeout(Duration::from_secs(30)).unwrap();
+    let find = move |name: &str| Some(signature.clone()).filter(|_| name == "stripe-signature");
+    let notice = shop.door.notice(&find, body.as_bytes(), shop.stripe.now_ms()).await.unwrap();
+    let reason = "declined".to_owned();
+    let failed = FailedRefund {
+        order: request.order,
+        key: "ref_7".to_owned(),
+        reference: refund,
+        amount: part,
+        reason,
+    };
+    assert_eq!((notice.kind.as_str(), notice.failed_refund), ("refund.failed", Some(failed)));
+    assert_eq!(shop.intents(request.order).await[0].refunded, 0);
 }
 
 #[tokio::test]
