@@ -222,7 +222,7 @@ pub(crate) async fn read_ledger(engine: &Engine, sku: &str) -> Vec<doorbuster_en
 fn a_coordinator_that_has_ended_never_comes_back_from_the_checkpoint() {
     let data = tempfile::tempdir().unwrap();
     // The only rounds are those that stops make, so the rows the second run finds stay stale while it serves.
-    let seldom = |options: &mut EngineOptions| {
+    let seldom = |options: &mut doorbuster_actors::EngineOptions| {
         options.limits.checkpoint_interval = Duration::from_secs(3_600);
     };
     let both = [("TEE", 1), ("CUP", 1)];
