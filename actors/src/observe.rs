@@ -42,6 +42,7 @@ pub(crate) fn register(shared: &Shared) {
                 .absolute(0);
         }
     }
+    metrics::counter!("doorbuster_orders_placed_total").absolute(0);
     metrics::counter!("doorbuster_clock_jumps_total").absolute(0);
     metrics::counter!("doorbuster_checkpoint_rounds_total").absolute(0);
     metrics::counter!("doorbuster_checkpoint_failures_total").absolute(0);

@@ -10,8 +10,12 @@ const PAGE: &str = include_str!("../../../docs/METRICS.md");
 /// Parts of the page whose metrics are there only with what they are about.
 const CONFIGURED: [&str; 3] = ["Redis", "Postgres", "The rescue copy"];
 
-/// The same, one by one.
-const CONFIGURED_METRICS: [&str; 2] = ["doorbuster_rate_limited_total", "doorbuster_rate_limit_alone_total"];
+/// The same, one by one; and the value of orders, which has no currency before the first.
+const CONFIGURED_METRICS: [&str; 3] = [
+    "doorbuster_rate_limited_total",
+    "doorbuster_rate_limit_alone_total",
+    "doorbuster_order_value_minor_units_total",
+];
 
 /// What one row of the page promises.
 struct Row {
