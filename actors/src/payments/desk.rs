@@ -134,6 +134,14 @@ impl Drop for AtGate<'_> {
     }
 }
 
+/// A timer ends with the next tick at the earliest, a millisecond on: whose moment has come does not wait for that, nor do
+/// those behind it.
+async fn wait_until(at: Instant) {
+    if at > Instant::now() {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
 impl Desk {
     pub(crate) fn new(provider: Arc<dyn PaymentProvider>) -> Self {
         let pace = provider.calls_per_second_max().filter(|_| !mutant::active(Mutant::IgnorePace));
@@ -208,14 +216,17 @@ impl Desk {
 
     /// Waits for a place's moment, and until the pace of what was really sent has room.
     async fn go_at(&self, at: Instant) {
-        tokio::time::sleep_until(at).await;
+        wait_until(at).await;
         let _at_gate = {
             let mut state = self.state.lock();
+            if state.pace.is_free() {
+                return;
+            }
             state.at_gate = state.at_gate.saturating_add(1);
             AtGate(self)
         };
         let mut sent = self.sent.lock().await;
-        tokio::time::sleep_until(sent.next(Instant::now())).await;
+        wait_until(sent.next(Instant::now())).await;
         sent.take(Instant::now());
     }
 

@@ -27,6 +27,11 @@ impl Pace {
         Self { interval: interval.unwrap_or_default(), due: None }
     }
 
+    /// Whether anybody may ask as often as one likes.
+    pub(crate) fn is_free(&self) -> bool {
+        self.interval.is_zero()
+    }
+
     /// Takes the next free moment: now, or later.
     pub(crate) fn take(&mut self, now: Instant) -> Instant {
         let at = self.next(now);

@@ -131,3 +131,18 @@ async fn who_comes_late_for_a_place_does_not_go_in_one_heap_with_others() {
     assert_eq!((count(0), count(1_000)), (21, 21), "a burst at most, however many are late");
     assert_eq!(at.last(), Some(&1_580), "then evenly, and first come, first served");
 }
+
+/// Found by measuring: a timer that ends at once still takes a tick, and all calls of a provider without a pace stood in line
+/// behind one another's.
+#[tokio::test(start_paused = true)]
+async fn whose_moment_has_come_waits_for_no_timer() {
+    // Between two ticks, where nearly every call comes.
+    tokio::time::advance(Duration::from_micros(300)).await;
+    for (label, pace) in [("no pace", 0), ("a pace with room for a burst", 1_000)] {
+        let (desk, began) = (desk(pace), Instant::now());
+        for _ in 0..100 {
+            assert!(desk.place_further(None).await, "{label}");
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "{label}");
+    }
+}
